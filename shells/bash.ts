@@ -8,7 +8,7 @@ import {
   quotePath,
   REFUSED_NAMES,
   writeExportLines,
-  writeFile,
+  writeFiles,
   writeOpenEnd,
   writePrint,
   writePrintSection,
@@ -18,6 +18,8 @@ import {
   writeTest,
 } from "./posix-lines.ts";
 import { toned } from "./tones.ts";
+
+type Write = Extract<Op, { op: "write" }>;
 
 /** Notes that the last instruction was reached. */
 const MARK = "{ alloy_last=1; } 2>/dev/null";
@@ -35,7 +37,15 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
       // Without a redirection: mksh would go on tracing to where stderr led at this moment.
       'command test -z "$alloy_x" || set -x',
     ].join("\n");
-  const list = (part: readonly Op[]): string => (part.length === 0 ? ":" : part.map(one).join("\n"));
+  const written = (files: readonly Write[]): string => (authored ? quietly(writeFiles(files)) : writeFiles(files));
+  const list = (part: readonly Op[]): string => (part.length === 0 ? ":" : part.flatMap(step).join("\n"));
+  /** Files that are written one after the other are one step. */
+  const step = (op: Op, index: number, all: readonly Op[]): string | readonly string[] => {
+    if (op.op !== "write") return one(op);
+    if (all[index - 1]?.op === "write") return [];
+    const end = all.findIndex((next, at) => at > index && next.op !== "write");
+    return written(all.slice(index, end < 0 ? undefined : end).filter((next) => next.op === "write"));
+  };
 
   const one = (op: Op): string => {
     switch (op.op) {
@@ -44,11 +54,11 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
       case "unset":
         return `unset -v ${op.name}`;
       case "exportFile": {
-        const lines = `${writeFile(op.path, op.content)}\nexport ${op.name}=${quote(op.path)}`;
+        const lines = `${writeFiles([op])}\nexport ${op.name}=${quote(op.path)}`;
         return authored ? quietly(lines) : lines;
       }
       case "write":
-        return authored ? quietly(writeFile(op.path, op.content)) : writeFile(op.path, op.content);
+        return written([op]);
       case "run":
         return `command ${quoteAll(op.argv)} ${OR_EXIT}`;
       case "source": {
@@ -119,7 +129,7 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
  * own text, as a here-document does that an alias begins: to the shell that is no failure.
  * zsh speaks POSIX only when asked; mksh has no `printf` of its own, and a program would show contents in its arguments.
  */
-function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): string {
+function writeScript(pipefail: string, ops: readonly Op[], { xtrace, proof }: WriteOptions): string {
   const body = writeBody(ops, xtrace);
   const put = [
     'alloy_put() { command printf %s "$1"; }',
@@ -133,7 +143,7 @@ esac
 `;
   return `case \${ZSH_VERSION-} in ?*) emulate sh 2>/dev/null || : ;; esac
 {
-case $(set -o) in *pipefail*) set -o pipefail ;; esac
+${pipefail}
 set -e +C
 command printf '%s\\n' ${quote(proof)}
 ${marked ? "alloy_last=\n" : ""}eval ${quote(body.includes("alloy_put") ? `${put}\n${body}` : body)} </dev/null
@@ -143,17 +153,21 @@ ${marked ? check : ""}command exit "$alloy_status"
 `;
 }
 
-function posixWriter(name: ShellName, login: Argv, plain: Argv): ShellWriter {
+/** @param pipefail has a pipe fail with any of its programs, where the shell can */
+function posixWriter(name: ShellName, login: Argv, plain: Argv, pipefail: string): ShellWriter {
   return {
     name,
-    write: writeScript,
+    write: (ops, options) => writeScript(pipefail, ops, options),
     command: (options) => ({ argv: options.login ? login : plain, scriptOn: "stdin", extension: ".sh" }),
     acceptsName: (variable) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(variable) && !REFUSED_NAMES.has(variable),
   };
 }
 
 /** bash ≥ 3.2. */
-export const bash: ShellWriter = posixWriter("bash", ["bash", "--login"], ["bash"]);
+export const bash: ShellWriter = posixWriter("bash", ["bash", "--login"], ["bash"], "set -o pipefail");
 
-/** Whatever `sh` is: dash, busybox, ksh, mksh, zsh, bash. The text is the same; only `-l` is understood by all of them. */
-export const sh: ShellWriter = posixWriter("sh", ["sh", "-l"], ["sh"]);
+/** Not every `sh` has the option, and to set one that it does not know would end the script. */
+const PIPEFAIL_IF_KNOWN = "case $(set -o) in *pipefail*) set -o pipefail ;; esac";
+
+/** Whatever `sh` is: dash, busybox, ksh, mksh, zsh, bash. Only `-l` is understood by all of them. */
+export const sh: ShellWriter = posixWriter("sh", ["sh", "-l"], ["sh"], PIPEFAIL_IF_KNOWN);

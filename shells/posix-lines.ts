@@ -129,21 +129,33 @@ export function writeRemoveNamed(path: string, names: readonly string[]): string
     .replace("-o\n", "-o ");
 }
 
+/** What is to be in a file. */
+interface Written {
+  readonly path: string;
+  readonly content: string;
+}
+
 /**
+ * Several files at once: to learn the mask and to make what directories are missing is a process each.
  * No subshell around the content: bash shows the text of a subshell that was killed.
  * An old file goes first: it may be read-only, a link, or readable by others.
  */
-export function writeFile(path: string, content: string): string {
-  const place = quotePath(path);
-  const parent = quotePath(parentOf(path));
-  const puts = pieces(content).map((piece) => `alloy_put ${quote(piece)} &&`);
+export function writeFiles(files: readonly Written[]): string {
+  const parents = [...new Set(files.map(({ path }) => quotePath(parentOf(path))))];
+  const there = parents.map((parent) => `command test -d ${parent}`).join(" && ");
+  const put = ({ path, content }: Written): string[] => {
+    const place = quotePath(path);
+    return [
+      `{ ! ${exists(place)} || command rm -rf ${place}; } &&`,
+      "{",
+      ...pieces(content).map((piece) => `alloy_put ${quote(piece)} &&`),
+      `:; } >| ${place}`,
+    ];
+  };
   return [
     "alloy_umask=$(umask)",
-    `umask 077 && { command test -d ${parent} || command mkdir -p ${parent}; } &&`,
-    `{ ! ${exists(place)} || command rm -rf ${place}; } &&`,
-    "{",
-    ...puts,
-    `:; } >| ${place} ${OR_EXIT}`,
+    `umask 077 && { { ${there}; } || command mkdir -p ${parents.join(" ")}; } &&`,
+    `${files.map((file) => put(file).join("\n")).join(" &&\n")} ${OR_EXIT}`,
     'umask "$alloy_umask"',
   ].join("\n");
 }
@@ -186,8 +198,8 @@ export function writeExportLines(name: string, path: string): string {
     'umask "$alloy_umask"',
     "fi",
     `export ${name}=${quote(path)}`,
-    // A FIFO in its place would hold the script for ever.
-    `if command test -f ${place} && command test -r ${place}; then`,
+    // A FIFO in its place would hold the script for ever. One that is empty, as most are, costs no process.
+    `if command test -f ${place} && command test -r ${place} && command test -s ${place}; then`,
     "alloy_cr=$(command printf '\\r')",
     'while IFS= read -r alloy_line || command test -n "$alloy_line"; do',
     'alloy_line=${alloy_line%"$alloy_cr"}',

@@ -1,10 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { ProcessTable } from "../../executors/shell/processes/process-table.ts";
 import { createProcfsTable } from "../../executors/shell/processes/procfs.ts";
 import { createPsTable } from "../../executors/shell/processes/ps.ts";
+import { createStartTimes } from "../../executors/shell/processes/start-times.ts";
 import { findMembers } from "../../executors/shell/processes/tree.ts";
 
 const isLinux = process.platform === "linux";
@@ -127,6 +130,61 @@ test.skipIf(!isLinux)("what is in the session of another script's shell is not l
   expect(asked.has(stranger)).toBe(true);
   expect(await pids(new Set())).toEqual([leaderPid, escaped].sort());
   for (const pid of ofOther) expect(asked.has(pid)).toBe(true);
+});
+
+test.skipIf(!isLinux)("who asks for what is new gets all of it, and what was there is not read again", async () => {
+  const table = createProcfsTable("/proc");
+  const old = await started(quiet, {});
+  await table.list();
+  const since = (table.find(old)?.startedAt ?? 0) + 1;
+  // Start times are in hundredths of a second.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const fresh = await started(quiet, {});
+  const pids = async (from?: number): Promise<number[]> => (await table.list(from)).map(({ pid }) => pid);
+  expect(await pids(since)).toContain(fresh);
+  expect(await pids(since)).not.toContain(old);
+  expect(await pids()).toEqual(expect.arrayContaining([old, fresh]));
+  const [all, some] = await Promise.all([pids(), pids(since)]);
+  expect(all).toContain(old);
+  expect(some).toContain(fresh);
+});
+
+test("a number is forgotten before it can be another process's", () => {
+  const proc = mkdtempSync(join(tmpdir(), "alloy-proc-"));
+  onTestFinished(() => rmSync(proc, { recursive: true }));
+  mkdirSync(join(proc, "sys", "kernel"), { recursive: true });
+  const say = (starts: string, threads = 500, highest = "32768"): void => {
+    writeFileSync(join(proc, "sys", "kernel", "pid_max"), `${highest}\n`);
+    writeFileSync(join(proc, "loadavg"), `0.1 0.2 0.3 2/${threads} 77\n`);
+    writeFileSync(join(proc, "stat"), `cpu 1 2 3\nintr ${"0 ".repeat(2000)}\nprocesses ${starts}\n`);
+  };
+  const times = createStartTimes(proc);
+  const known = (): number | undefined => {
+    times.refresh();
+    return times.get(7);
+  };
+  say("1000");
+  times.refresh();
+  times.set(7, 42);
+  say("9191");
+  expect(known()).toBe(42);
+  say("9192");
+  expect(known()).toBeUndefined();
+  times.set(7, 43);
+  say("9193");
+  expect(known()).toBe(43);
+  say("9193", 16_384);
+  expect(known()).toBeUndefined();
+  for (const unknown of ["", "many"]) {
+    say("9193");
+    times.refresh();
+    times.set(7, 44);
+    say(unknown);
+    expect(known()).toBeUndefined();
+    times.set(7, 44);
+    say("9193", 500, unknown);
+    expect(known()).toBeUndefined();
+  }
 });
 
 test.skipIf(!isLinux)("what starts after a look at the clock is not older, what was there before is", async () => {

@@ -1,10 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { bash, sh } from "../../shells/bash.ts";
 import { findShellWriter } from "../../shells/index.ts";
+import type { Op } from "../../src/shell.ts";
 import { type Interpreter, shellContract } from "../contract/shell.ts";
 import { toolDirectory } from "../executors/remote/local.ts";
 
@@ -47,6 +48,37 @@ describe("the writers", () => {
   test("start a login shell only when asked", () => {
     expect(bash.command({ login: true })).toEqual({ argv: ["bash", "--login"], scriptOn: "stdin", extension: ".sh" });
     expect(sh.command({ login: false }).argv).toEqual(["sh"]);
+  });
+
+  test("what is written one after the other takes one mkdir, whatever directories it needs", () => {
+    const dir = mkdtempSync(join(tmpdir(), "alloy-bash-"));
+    try {
+      mkdirSync(join(dir, "bin"));
+      const log = join(dir, "log");
+      writeFileSync(join(dir, "bin", "mkdir"), `#!/bin/sh\necho mkdir >>${log}\nexec /bin/mkdir "$@"\n`, {
+        mode: 0o755,
+      });
+      const paths = ["a/one", "a/two", "b/c/three"].map((path) => join(dir, path));
+      for (const writer of [bash, sh]) {
+        const files = paths.map((path): Op => ({ op: "write", path, content: `${path}\n` }));
+        const text = writer.write([...files, { op: "cd", path: dir }], {
+          tmpDir: join(dir, "tmp"),
+          xtrace: false,
+          proof: "proof",
+        });
+        const env = { PATH: `${join(dir, "bin")}:/bin:/usr/bin` };
+        for (let round = 1; round <= 2; round++) {
+          const { status, stderr } = spawnSync(writer.name, [], { input: text, env, encoding: "utf8" });
+          expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+          for (const path of paths) expect(readFileSync(path, "utf8")).toBe(`${path}\n`);
+          expect(readFileSync(log, "utf8")).toBe("mkdir\n");
+        }
+        for (const name of ["a", "b"]) rmSync(join(dir, name), { recursive: true });
+        rmSync(log);
+      }
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
   });
 
   test("bash says nothing of the script when a part of it is killed", () => {

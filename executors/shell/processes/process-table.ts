@@ -13,8 +13,11 @@ export interface Process {
 
 /** How this host shows its processes. */
 export interface ProcessTable {
-  /** All processes at some moment after the call. Calls at the same time share the work. */
-  list(): Promise<readonly Process[]>;
+  /**
+   * All processes at some moment after the call. Calls at the same time share the work.
+   * @param since those that started earlier may be left out
+   */
+  list(since?: number): Promise<readonly Process[]>;
   /** `null`: there is none, or only its zombie. */
   find(pid: number): Process | null;
   /**

@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { printable } from "../../common/processes/say-ended.ts";
 import { entrySearch } from "./marked.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
+import { createStartTimes } from "./start-times.ts";
 
 /** Processes looked at before others get a turn: about a millisecond. */
 const SLICE = 100;
@@ -13,14 +14,14 @@ const TICKS = 100;
 const DOUBT_TICKS = 10;
 
 /** `pid (name) state parent group session …`, the start time as 22nd; `name` may hold anything, `)` too. */
-function parseStat(pid: number, stat: string): Process | null {
+function parseStat(pid: number, stat: string): (Process & { readonly hasEnded: boolean }) | null {
   const open = stat.indexOf("(");
   const close = stat.lastIndexOf(")");
   if (open < 0 || close < open) return null;
   const fields = stat.slice(close + 2).split(" ");
-  const state = fields[0];
-  if (state === "Z" || state === "X" || state === "x") return null;
+  const [state] = fields;
   return {
+    hasEnded: state === "Z" || state === "X" || state === "x",
     pid,
     parent: Number(fields[1]),
     group: Number(fields[2]),
@@ -47,17 +48,25 @@ export function createProcfsTable(proc: string): ProcessTable {
       return "";
     }
   };
-  const find = (pid: number): Process | null => parseStat(pid, head(`${proc}/${pid}/stat`));
+  const look = (pid: number): ReturnType<typeof parseStat> => parseStat(pid, head(`${proc}/${pid}/stat`));
+  const find = (pid: number): Process | null => {
+    const found = look(pid);
+    return found === null || found.hasEnded ? null : found;
+  };
 
-  const scan = async (): Promise<readonly Process[]> => {
+  const startTimes = createStartTimes(proc);
+  const scan = async (since: number): Promise<readonly Process[]> => {
     const found: Process[] = [];
     let looked = 0;
+    startTimes.refresh();
     for (const name of readdirSync(proc)) {
       const pid = Number(name);
-      if (!Number.isInteger(pid)) continue;
+      if (!Number.isInteger(pid) || (startTimes.get(pid) ?? since) < since) continue;
       if (++looked % SLICE === 0) await nextTurn();
-      const process = find(pid);
-      if (process !== null) found.push(process);
+      const process = look(pid);
+      if (process === null) continue;
+      startTimes.set(pid, process.startedAt);
+      if (!process.hasEnded) found.push(process);
     }
     return found;
   };
@@ -66,20 +75,24 @@ export function createProcfsTable(proc: string): ProcessTable {
 
   let running: Promise<readonly Process[]> | null = null;
   let queued: Promise<readonly Process[]> | null = null;
-  const start = (): Promise<readonly Process[]> => {
-    running = scan().finally(() => {
+  let queuedSince = Number.POSITIVE_INFINITY;
+  const start = (since: number): Promise<readonly Process[]> => {
+    running = scan(since).finally(() => {
       running = null;
     });
     return running;
   };
   /** A scan that is under way may have passed what the caller looks for; the next one serves all that came meanwhile. */
-  const list = (): Promise<readonly Process[]> => {
-    if (running === null) return start();
+  const list = (since = 0): Promise<readonly Process[]> => {
+    if (running === null) return start(since);
+    queuedSince = Math.min(queuedSince, since);
     queued ??= running
       .catch(() => {})
       .then(() => {
+        const earliest = queuedSince;
         queued = null;
-        return start();
+        queuedSince = Number.POSITIVE_INFINITY;
+        return start(earliest);
       });
     return queued;
   };

@@ -39,7 +39,8 @@ export interface Belonging {
 export async function findMembers(belonging: Belonging): Promise<Process[]> {
   const { table, mark, uid, leader, since, cgroup, others } = belonging;
   const grouped = new Set(cgroup?.pids());
-  const all = await table.list();
+  // The founder of a session may be older than what it is looked for.
+  const all = await table.list(leader === null ? since : undefined);
   const self = process.pid;
   const candidates = all.filter((one) => one.pid !== self && one.pid !== 1 && one.startedAt >= since);
   // The shell's number may have gone to somebody else, who is then the founder of a session of this number.

@@ -108,6 +108,11 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const ref = refOf(job.git);
   const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy, call });
   const template = templateOf(request);
+  const copy = (from: string): Op => {
+    const initialize = run("init", "--quiet", `--template=${from}`);
+    const plain: Op = { op: "run", argv: ["cp", "-R", `${from}/.`, `${root}/.git`] };
+    return isOnWindows(root) ? initialize : when({ test: "directory", path: MACOS }, [initialize], [plain]);
+  };
   // A commit that the copy lacks is fetched when it cannot be checked out.
   const bring: readonly Op[] =
     template === undefined
@@ -119,8 +124,8 @@ function prepareCheckout(request: SourcesRequest): Checkout {
           plainLineEnds,
           call,
         })
-      : [configure, run("init", "--quiet", `--template=${template}`)];
-  // What it would find out is the same as ever, but where names of files know no case or have two spellings.
+      : [configure, copy(template)];
+  // What it would find out is the same as ever, but where names of files know no case or have two spellings: so it is in a copy.
   const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
   const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
   const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
@@ -148,7 +153,8 @@ function prepareCheckout(request: SourcesRequest): Checkout {
             objectFormat: job.git.objectFormat,
             call,
           }),
-          ...lfsFiles(git, reused, call),
+          // Where the sources are copied from, nobody has such files.
+          ...(template === undefined ? lfsFiles(git, reused, call) : []),
         ]
       : [];
 

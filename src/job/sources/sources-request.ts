@@ -12,7 +12,7 @@ export interface SourcesRequest {
   readonly plainLineEnds: boolean;
   /** What git says to the server that it is. */
   readonly userAgent: string;
-  /** A directory with what a fetch of all branches and tags would bring; `undefined`: there is none. */
+  /** A repository without settings, with what a fetch of all branches and tags would bring; `undefined`: there is none. */
   readonly template: string | undefined;
   /** `clone_url` of the entry; empty where the received address is used. */
   readonly cloneUrl: string;

@@ -1,5 +1,6 @@
 import { pause } from "../../time.ts";
 import { until } from "./channel.ts";
+import { badRequest, forbidden, isReply, tooLarge } from "./gitlab-replies.ts";
 import type { Call } from "./http/http.ts";
 import { hangUp, headerText, json, readParameters } from "./http/parameters.ts";
 import type { Reply } from "./http/reply.ts";
@@ -13,10 +14,6 @@ import { nextJob } from "./jobs/queue.ts";
 import { noteUpdate, readUpdate, type Update } from "./jobs/update.ts";
 import { createToken, hasFeature, type LocalRunner } from "./runners.ts";
 import type { Handlers, State } from "./state.ts";
-
-const forbidden = json(403, { message: "403 Forbidden" });
-const badRequest = (what: string): Reply => json(400, { message: `400 Bad request - ${what}` });
-const tooLarge = json(413, { message: "413 Request Entity Too Large" });
 
 /** GitLab, as a runner sees it through Workhorse. */
 export function gitlabHandlers(state: State): Handlers {
@@ -299,8 +296,4 @@ export function gitlabHandlers(state: State): Handlers {
     storage,
     other: async () => json(404, { error: "404 Not Found" }),
   };
-}
-
-function isReply(value: JobRecord | Reply): value is Reply {
-  return !("patches" in value);
 }

@@ -4,8 +4,8 @@ import { createGit } from "./git.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 /**
- * Makes in `into` what a repository has once it has fetched all branches and tags of a snapshot, for `git init --template`
- * to copy. All jobs on this machine need the same, and each would take longer to fetch it than to run most scripts.
+ * Makes in `into` what a repository has once it has fetched all branches and tags of a snapshot, but for its settings: whoever
+ * copies it writes their own. All jobs on this machine need the same, and each would take longer to fetch it than to run most scripts.
  * @returns whether it is whole; if not, jobs have to fetch
  */
 export async function makeTemplate(
@@ -28,6 +28,8 @@ export async function makeTemplate(
   refs.set(ref, sha);
   const lines = [...refs].map(([name, id]) => `${id} ${name.replace(/^refs\/heads\//, "refs/remotes/origin/")}\n`);
   await writeFile(join(into, "packed-refs"), lines.join(""));
+  for (const dir of ["heads", "tags"]) await mkdir(join(into, "refs", dir), { recursive: true });
+  await writeFile(join(into, "HEAD"), "ref: refs/heads/main\n");
   return true;
 }
 

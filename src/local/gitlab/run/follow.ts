@@ -20,7 +20,7 @@ import {
   resultOfTrigger,
   standingOf,
 } from "./job-run.ts";
-import { type Composite, composite, moveOf } from "./schedule.ts";
+import { type Composite, composite, moveOf, stateBy } from "./schedule.ts";
 import { before, jobsAbove, jobsBefore } from "./sources.ts";
 import { type SpecOptions, specOfPlanned } from "./spec.ts";
 
@@ -293,14 +293,4 @@ function reportsOf(runs: readonly JobRun[]): Map<string, string> {
 
 function depthOf({ parent }: Pipeline): number {
   return parent === undefined ? 0 : depthOf(parent) + 1;
-}
-
-/** What a job that waits for its pipeline becomes by it. */
-function stateBy(
-  strategy: "depend" | "mirror",
-  word: Composite,
-): "success" | "failed" | "canceled" | "skipped" | "manual" {
-  if (word === "success" || word === "failed" || word === "manual") return word;
-  if (strategy === "depend") return "failed";
-  return word === "canceled" ? "canceled" : "skipped";
 }

@@ -51,3 +51,13 @@ export function moveOf(when: JobWhen, before: Composite, asNeeds: boolean): Move
           : ["success", "skipped"];
   return fits.includes(before) ? "start" : "skip";
 }
+
+/** What a job that waits for its pipeline becomes by it. */
+export function stateBy(
+  strategy: "depend" | "mirror",
+  word: Composite,
+): "success" | "failed" | "canceled" | "skipped" | "manual" {
+  if (word === "success" || word === "failed" || word === "manual") return word;
+  if (strategy === "depend") return "failed";
+  return word === "canceled" ? "canceled" : "skipped";
+}
