@@ -7,7 +7,9 @@ import shell from "../executors/shell/index.ts";
 import type { Environment } from "../src/executor/environment.ts";
 import type { Executor } from "../src/executor/executor.ts";
 import { never } from "../src/time.ts";
+import { openDockerStand } from "../test/executors/docker-stand.ts";
 import { openStand } from "../test/executors/ssh-stand.ts";
+import { testEngine } from "../test/support/docker.ts";
 import { executorDeps } from "../test/support/executor-deps.ts";
 import { Sink, sampleRequest, scriptOf, source } from "../test/support/executor-kit.ts";
 import { sshdMissing } from "../test/support/sshd.ts";
@@ -181,6 +183,30 @@ async function localFigures(environments: Ways<Environment>): Promise<Figure[]> 
   ];
 }
 
+/** In containers of an engine here. */
+async function withBothInContainers<T>(body: (environments: Ways<Environment>) => Promise<T>): Promise<T | null> {
+  const engine = await testEngine("docker").catch(() => null);
+  if (engine === null) return null;
+  await engine.images("git");
+  const stand = openDockerStand(engine);
+  try {
+    return await withBoth((durable) => stand.open({}, { durable }), body);
+  } finally {
+    await stand.close();
+  }
+}
+
+async function containerFigures(environments: Ways<Environment>): Promise<Figure[]> {
+  const [attached, durable] = environments;
+  const [one, oneDurable] = await scripts(environments, 1);
+  const plain = (await throughput(attached, BLOCKS)).rate;
+  const pieces = (await throughput(durable, BLOCKS)).rate;
+  return [
+    atMost(`script in a container that outlives the runner, over ${one.toFixed(1)} ms`, oneDurable - one, "ms", 35),
+    atLeast(`200 MB out of a container to the reader; ${plain.toFixed(0)} MB/s without`, pieces, 45),
+  ];
+}
+
 async function farFigures(environments: Ways<Environment>): Promise<Figure[]> {
   const [attached, durable] = environments;
   const [one, oneDurable] = await scripts(environments, 1);
@@ -202,6 +228,7 @@ async function farFigures(environments: Ways<Environment>): Promise<Figure[]> {
 export async function durableScripts(): Promise<readonly Figure[]> {
   const figures = await withBothHere(localFigures);
   if (sshdMissing() === null) figures.push(...(await withBothOverSsh(farFigures)));
+  figures.push(...((await withBothInContainers(containerFigures)) ?? []));
   const seconds: Ways<number[]> = [[], []];
   for (let round = 0; round < 5; round++) {
     for (const durable of WAYS) seconds[durable ? 1 : 0].push(await hundredJobs(durable));
