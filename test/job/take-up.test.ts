@@ -1,4 +1,4 @@
-import { uptime } from "node:os";
+import { hostname, uptime } from "node:os";
 import { expect, onTestFinished, test } from "vitest";
 import type { Note } from "../../src/executor/prepare.ts";
 import { keepJob } from "../../src/job/life/durable/keep.ts";
@@ -8,13 +8,17 @@ import type { LeftoverJob } from "../../src/journal/contract.ts";
 import type { LifeEntry } from "../../src/journal/live/life.ts";
 import { startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { never } from "../../src/time.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 import { openHandling } from "./handling.ts";
 import { recordingLog } from "./stand.ts";
 
 const key = Buffer.alloc(32, 9);
 
-/** A job of which an earlier process has noted so much, handled by this one. */
-async function takenUp(noted: (now: number) => readonly LifeEntry[], notes: readonly Note[] = []) {
+/**
+ * A job of which an earlier process has noted so much, handled by this one.
+ * @param noted hears where its place is found, which that process has made
+ */
+async function takenUp(noted: (now: number, handle: Note) => readonly LifeEntry[], notes: readonly Note[] = []) {
   const local = await startCoordinator({ dialect: "gitlab" });
   onTestFinished(() => local.close());
   const { token } = local.addRunner();
@@ -32,7 +36,9 @@ async function takenUp(noted: (now: number) => readonly LifeEntry[], notes: read
     ...{ dir, jobKey: stored.key, key, version: "2.0.0", boot: stored.boot, job: received, entry: entry.written },
     ...{ secrets: [token, received.token], prefixes: [], log },
   });
-  for (const one of noted(uptime())) kept.note(one);
+  const request = { ...sampleRequest(), job: received, jobKey: stored.key, runnerId: entry.id };
+  const place = noted.length < 2 ? null : await executor.prepare(request, new Sink(), never);
+  for (const one of noted(uptime(), place?.handle ?? { kind: "none" })) kept.note(one);
   kept.letGo();
   const found = await lookAtLife(dir, stored.key, key, token);
   if (found.is !== "whole") throw new Error(JSON.stringify(found));
@@ -42,7 +48,9 @@ async function takenUp(noted: (now: number) => readonly LifeEntry[], notes: read
     buried.push(why);
     return { delivered: Promise.resolve<"kept">("kept") };
   };
-  const handled = await handling.handle(received, never, executor, 0, { leftover, life: found.kept, bury });
+  // Its directories are locked by this process, which is the one that made it.
+  const adopting = place === null ? executor : { ...executor, adopt: async () => place };
+  const handled = await handling.handle(received, never, adopting, 0, { leftover, life: found.kept, bury });
   await handled.delivered;
   return { job, outcome: handled.outcome, buried };
 }
@@ -77,6 +85,24 @@ test("whose place is gone is prepared anew where nothing of it has run, and else
   expect(begun.buried).toEqual(["what it was to do was not kept"]);
   const bound = await takenUp((now) => [limit(now), preparing(1, now), { kind: "prepared", handle: null }]);
   expect(bound.buried).toEqual(["its scripts end with the runner"]);
+});
+
+test("whose place was made, but not said to be, has its section of the trace ended, and ended once", async () => {
+  const began = ["Running with\n", "section_start:1:prepare_executor\r\x1b[0K\n"];
+  const ends = /section_end:\d+:prepare_executor/g;
+  const sentence = `Running on ${hostname()}...`;
+  for (const said of [began, [...began, `${sentence}\n`]]) {
+    const own = said.map((text, n): LifeEntry => ({ kind: "own", at: said.slice(0, n).join("").length, text }));
+    const { job, outcome } = await takenUp((now, handle) => [
+      ...[limit(now), ...own.slice(0, 2), preparing(1, now)],
+      ...[{ kind: "prepared", handle } as const, ...own.slice(2)],
+    ]);
+    expect(outcome).toEqual({ result: "success" });
+    expect(job.trace.match(ends)).toHaveLength(1);
+    expect(job.trace.split(sentence)).toHaveLength(2);
+    expect(job.trace.search(ends)).toBeGreaterThan(job.trace.indexOf(sentence));
+    expect(job.trace.indexOf("it runs")).toBeGreaterThan(job.trace.search(ends));
+  }
 });
 
 test("that takes its runner with it each time is not gone on with for ever", async () => {

@@ -12,6 +12,7 @@ import type { RunJobRequest } from "./request.ts";
 import { hideIn } from "./secrets.ts";
 
 const PREPARE_ATTEMPTS = 3;
+const SECTION = "prepare_executor";
 
 /** What is known of a job before its place is. */
 export type Introduced = Pick<
@@ -83,7 +84,7 @@ export async function prepare(
   const begun = request.found?.progress.preparations ?? 0;
   // A try that ended with its process did not fail: it is made again.
   const failed = Math.max(0, begun - 1);
-  const left = request.found?.progress.openSection === "prepare_executor" ? "open" : undefined;
+  const left = request.found?.progress.openSection === SECTION ? "open" : undefined;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
   const make = async (): Promise<Environment> => {
@@ -131,9 +132,24 @@ export async function prepare(
       clock.signal,
     );
     request.kept?.note({ kind: "prepared", handle: environment.handle ?? null });
-    trace.print(`Running on ${environment.host}...`);
+    trace.print(runningOn(environment));
     await trace.flush();
     return environment;
   };
-  return await trace.section("prepare_executor", make, left);
+  return await trace.section(SECTION, make, left);
+}
+
+/** What an earlier process did not come to say of a place that it had made. */
+export async function saidToBePrepared({ trace, found }: RunJobRequest, environment: Environment): Promise<void> {
+  if (found?.progress.openSection !== SECTION) return;
+  const sentence = runningOn(environment);
+  const say = async (): Promise<void> => {
+    if (!found.progress.lastSaid.includes(sentence)) trace.print(sentence);
+    await trace.flush();
+  };
+  await trace.section(SECTION, say, "open");
+}
+
+function runningOn({ host }: Environment): string {
+  return `Running on ${host}...`;
 }

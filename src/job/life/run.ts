@@ -7,7 +7,7 @@ import { createLife, withoutWords } from "./life.ts";
 import { logUnexpected } from "./log-unexpected.ts";
 import { isUnexpected, outcomeOf } from "./outcome/outcome.ts";
 import { sayVerdict } from "./outcome/verdict.ts";
-import { greet, introduce, prepare } from "./prepare.ts";
+import { greet, introduce, prepare, saidToBePrepared } from "./prepare.ts";
 import type { FoundRun, RunJobRequest } from "./request.ts";
 import { withSecrets } from "./secrets.ts";
 import { type Joined, joinSignals } from "./signals.ts";
@@ -70,6 +70,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     // What runs already is ended by whoever goes on with it.
     if (environment === null) end.signal.throwIfAborted();
     using work = joinSignals([{ signal: end.signal }, { signal }]);
+    if (environment !== null) await saidToBePrepared(request, environment);
     greet(request);
     const complete = await withSecrets(request, life.resolving, work.signal);
     const place = environment ?? (await prepare(complete, introduce(complete), life, work.signal));
