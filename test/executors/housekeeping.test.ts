@@ -125,7 +125,8 @@ function suite(engine: TestEngine): void {
       await ranWith(young);
       const sizes = (await tidied({ ...all, images: 0 }, true)).map(({ bytes }) => bytes);
       expect(sizes).toHaveLength(2);
-      expect(of(await tidied({ ...all, images: (sizes[0] ?? 0) + 1 }), "image")).toEqual([old]);
+      // Podman counts the texts that describe an image, whose times of making are written with more or fewer digits.
+      expect(of(await tidied({ ...all, images: Math.max(...sizes) + 1 }), "image")).toEqual([old]);
       expect(of(await tidied({ ...all, free: { share: 1 } }), "image")).toEqual([young]);
     },
     TIMEOUT_MS,
