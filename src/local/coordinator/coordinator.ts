@@ -99,6 +99,9 @@ export interface LocalCoordinator {
   close(): Promise<void>;
 }
 
+/** Where one is that does not listen: no name that a server could have (RFC 6761). */
+const NOWHERE = "http://coordinator.invalid";
+
 /** Start a coordinator; it listens when this resolves, if it is to. Rejects with what the system said about the address. */
 export async function startCoordinator(options: CoordinatorOptions): Promise<LocalCoordinator> {
   const { dialect, host = "127.0.0.1", port = 0, pathPrefix = "" } = options;
@@ -133,7 +136,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
     runners,
     jobs,
     shelf,
-    url: () => `${main?.origin ?? `http://${host}`}${pathPrefix}`,
+    url: () => `${main?.origin ?? NOWHERE}${pathPrefix}`,
     storageUrl: () => storage?.origin,
   };
   const handlers = dialect === "alloy" ? alloyHandlers(state) : gitlabHandlers(state);
