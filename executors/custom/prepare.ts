@@ -7,7 +7,7 @@ import type { Environment } from "../../src/executor/environment.ts";
 import type { JobPlace, Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
-import { slotName } from "../common/slot-name.ts";
+import { slotName } from "../common/places/slot-name.ts";
 import { jobMark } from "../remote/index.ts";
 import { cleanUp } from "./clean-up/clean-up.ts";
 import { type KeptJob, keep, letGo, type Place, takePlace } from "./clean-up/kept.ts";

@@ -1,6 +1,6 @@
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import { homeDirectory } from "../common/home.ts";
+import { homeDirectory } from "../common/places/home.ts";
 
 const text = z.string().trim();
 

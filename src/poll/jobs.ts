@@ -6,7 +6,7 @@ import { describeError, type FailureReason, Stop, SystemFailure } from "../error
 import type { Executor } from "../executor/executor.ts";
 import type { Reservation } from "../executor/prepare.ts";
 import type { Job, JobProgress, JobResult } from "../job/job.ts";
-import { ageOf } from "../job/life/found-age.ts";
+import { ageOf } from "../job/life/durable/found-age.ts";
 import { withoutWords } from "../job/life/life.ts";
 import type { FoundJob, HandledJob, HandleJob, ReceivedJob } from "../job/life/received.ts";
 import { measuresStages } from "../job/plan/trace-wishes.ts";

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { Environment } from "../../src/executor/environment.ts";
 import type { Trust } from "../../src/job/job.ts";
-import { formerNames } from "../../src/job/life/former-names.ts";
+import { formerNames } from "../../src/job/life/preparation/former-names.ts";
 import { never } from "../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Candidate, chooseOldest } from "../../executors/common/oldest.ts";
+import { type Candidate, chooseOldest } from "../../executors/common/kept/oldest.ts";
 import type { KeepBudgets } from "../../src/executor/keeping.ts";
 
 const all: KeepBudgets = { images: null, volumes: null, builds: null, free: null };

@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
-import { keptJson } from "../../common/kept-json.ts";
+import { keptJson } from "../../common/kept/kept-json.ts";
 
 const knownSchema = z.object({
   /** Fingerprint of the host key that it has shown. */

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import { homeDirectory } from "../../common/home.ts";
+import { homeDirectory } from "../../common/places/home.ts";
 import type { LoginWords, SshSettings } from "../../ssh/over-ssh.ts";
 import type { Address, InstanceConnection } from "../providers/instance.ts";
 import type { Connector } from "../settings/table.ts";

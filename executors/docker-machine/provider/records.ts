@@ -1,7 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { keptJson } from "../../common/kept-json.ts";
+import { keptJson } from "../../common/kept/kept-json.ts";
 import type { MakingFiles } from "./making.ts";
 
 /**

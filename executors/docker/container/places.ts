@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { PrepareRequest } from "../../../src/executor/prepare.ts";
-import { type ChosenRoot, checkChosenRoot, isApart } from "../../common/chosen-root.ts";
-import { cleanPath, contains } from "../../common/posix-paths.ts";
-import { slotName } from "../../common/slot-name.ts";
+import { type ChosenRoot, checkChosenRoot, isApart } from "../../common/places/chosen-root.ts";
+import { cleanPath, contains } from "../../common/places/posix-paths.ts";
+import { slotName } from "../../common/places/slot-name.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 
 /** Where one job works, as its containers see it. All absolute. */

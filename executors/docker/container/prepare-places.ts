@@ -1,4 +1,4 @@
-import { WALK } from "../../common/walk-program.ts";
+import { WALK } from "../../common/places/walk-program.ts";
 import type { MainProgram } from "./main-program.ts";
 import type { Places } from "./places.ts";
 

@@ -1,7 +1,7 @@
 import { PassThrough } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Notes } from "../../../src/executor/prepare.ts";
-import { REFUSED } from "../../common/walk-program.ts";
+import { REFUSED } from "../../common/places/walk-program.ts";
 import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../../remote/index.ts";
 import type { Engine } from "../engine/engine.ts";
 import { startMain } from "./container.ts";

@@ -2,7 +2,7 @@ import { describeError } from "../../../src/errors.ts";
 import type { HostPlaces } from "../../../src/executor/deps.ts";
 import type { Diagnosis, Doubt } from "../../../src/executor/executor.ts";
 import type { PrepareRequest } from "../../../src/executor/prepare.ts";
-import { homeDirectory } from "../../common/home.ts";
+import { homeDirectory } from "../../common/places/home.ts";
 import { loginsOfOperator } from "../../images/login-sources.ts";
 import { parseReference } from "../../images/reference.ts";
 import type { DockerSettings } from "../settings/settings.ts";

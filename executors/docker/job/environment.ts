@@ -5,7 +5,7 @@ import type { Note, Notes } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";
-import { gitTrust } from "../../common/git-trust.ts";
+import { gitTrust } from "../../common/places/git-trust.ts";
 import type { Ended } from "../../common/processes/say-ended.ts";
 import { stoppable } from "../../common/processes/stoppable.ts";
 import { jobMark, type RemoteCommands, runRemoteScript, type ScriptCommands } from "../../remote/index.ts";

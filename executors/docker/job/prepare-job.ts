@@ -3,7 +3,7 @@ import type { Environment } from "../../../src/executor/environment.ts";
 import type { Notes } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { all } from "../../../src/time.ts";
-import { refuseChosenRoot } from "../../common/chosen-root.ts";
+import { refuseChosenRoot } from "../../common/places/chosen-root.ts";
 import type { JobContainer } from "../container/job-container.ts";
 import type { Places } from "../container/places.ts";
 import { handOver, preparePlaces, showAccount } from "../container/prepare-places.ts";

@@ -1,8 +1,8 @@
 import type { ExecutorDeps } from "../../../src/executor/deps.ts";
 import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
-import { gitTrustVariables } from "../../common/git-trust.ts";
-import { homeDirectory } from "../../common/home.ts";
+import { gitTrustVariables } from "../../common/places/git-trust.ts";
+import { homeDirectory } from "../../common/places/home.ts";
 import { loginsOfJob } from "../../images/login-sources.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { type Wanted, wantedImages } from "../../images/wanted.ts";

@@ -1,7 +1,7 @@
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Notes } from "../../../src/executor/prepare.ts";
 import { all } from "../../../src/time.ts";
-import { cleanPath, contains } from "../../common/posix-paths.ts";
+import { cleanPath, contains } from "../../common/places/posix-paths.ts";
 import { md5, type Places, uniqueName } from "../container/places.ts";
 import type { Engine } from "../engine/engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "../engine/labels.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
-import { keptJson } from "../../common/kept-json.ts";
+import { keptJson } from "../../common/kept/kept-json.ts";
 
 /** What this runner has brought to an engine, and when jobs used it last. */
 export interface KeptRecord {

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
 import type { KeepBudgets, Tidied } from "../../../src/executor/keeping.ts";
-import { missingRoom } from "../../common/missing-room.ts";
-import { type Candidate, chooseOldest } from "../../common/oldest.ts";
+import { missingRoom } from "../../common/kept/missing-room.ts";
+import { type Candidate, chooseOldest } from "../../common/kept/oldest.ts";
 import { type Engine, EngineFailure, isGone } from "../engine/engine.ts";
 import { LABELS, labelFilter, type Owner } from "../engine/labels.ts";
 import type { KeptImage } from "./record.ts";

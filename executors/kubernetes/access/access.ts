@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import { type HttpProxy, parseProxy, proxyFor } from "../../../src/proxy/proxy.ts";
-import { homeDirectory } from "../../common/home.ts";
+import { homeDirectory } from "../../common/places/home.ts";
 import type { KubernetesSettings } from "../settings/settings.ts";
 import { execLogins } from "./exec-plugin.ts";
 import { type KubeContext, kubeconfigPaths, readKubeconfig } from "./kubeconfig.ts";

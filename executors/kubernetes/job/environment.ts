@@ -4,8 +4,8 @@ import type { Environment, Exit, JobLocation, Script, ScriptKeeping } from "../.
 import type { Note, Notes } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
-import { gitTrust } from "../../common/git-trust.ts";
 import { notesOn } from "../../common/notes.ts";
+import { gitTrust } from "../../common/places/git-trust.ts";
 import { stoppable } from "../../common/processes/stoppable.ts";
 import { terminalShell } from "../../common/terminal-start.ts";
 import {

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import { cleanPath } from "../../common/posix-paths.ts";
+import { cleanPath } from "../../common/places/posix-paths.ts";
 import { isDnsLabel } from "../settings/fields.ts";
 import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
 import type { Patch } from "./patch.ts";

@@ -1,5 +1,5 @@
 import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
-import { homeDirectory } from "../../common/home.ts";
+import { homeDirectory } from "../../common/places/home.ts";
 import { loginsOfJob } from "../../images/login-sources.ts";
 import { DOCKER_HUB, parseReference } from "../../images/reference.ts";
 

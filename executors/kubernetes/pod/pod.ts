@@ -1,5 +1,5 @@
 import type { PrepareRequest } from "../../../src/executor/prepare.ts";
-import { gitTrustVariables } from "../../common/git-trust.ts";
+import { gitTrustVariables } from "../../common/places/git-trust.ts";
 import type { WantedService } from "../../images/wanted.ts";
 import { filled, isDnsLabel, isDnsSubdomain } from "../settings/fields.ts";
 import { type Chosen, chooseForService } from "../settings/overwrites.ts";

@@ -1,5 +1,5 @@
 import type { JobUsage } from "../../../src/job/job.ts";
-import { formatBytes } from "../../common/oldest.ts";
+import { formatBytes } from "../../common/kept/oldest.ts";
 
 /** What the attendant of a script says on stderr once that has ended. Who reads it must not believe much: scripts can reach it. */
 

@@ -2,7 +2,7 @@ import { lstat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Trust } from "../../../src/job/job.ts";
-import { slotName, slotNames } from "../../common/slot-name.ts";
+import { slotName, slotNames } from "../../common/places/slot-name.ts";
 
 /** Where one job works. All absolute. */
 export interface Places {

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
-import { formatBytes } from "../../common/oldest.ts";
+import { formatBytes } from "../../common/kept/oldest.ts";
 
 /** Processes that the kernel has killed on this machine for want of memory since it started; `null`: it does not tell. */
 export function killedForMemory(): number | null {

@@ -2,7 +2,7 @@ import { basename } from "node:path/posix";
 import { PassThrough } from "node:stream";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Trust } from "../../../src/job/job.ts";
-import { slotName, slotNames } from "../../common/slot-name.ts";
+import { slotName, slotNames } from "../../common/places/slot-name.ts";
 import type { RemoteCommands } from "../../remote/index.ts";
 import { CLAIM_PROGRAM, RESUME_PROGRAM } from "./claim-program.ts";
 

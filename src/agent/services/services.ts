@@ -11,7 +11,7 @@ import { describeError } from "../../errors.ts";
 import { noMeter } from "../../executor/deps.ts";
 import type { HandleTiming } from "../../job/life/deps.ts";
 import { createJobHandler } from "../../job/life/handle.ts";
-import { createLiveMasks } from "../../job/life/live-masks.ts";
+import { createLiveMasks } from "../../job/life/trace/live-masks.ts";
 import type { JobRecord, LeftoverJob } from "../../journal/contract.ts";
 import { createOutbox } from "../../journal/delivery/outbox.ts";
 import { recoverJobs } from "../../journal/delivery/recover.ts";

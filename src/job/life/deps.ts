@@ -7,8 +7,8 @@ import type { KeptCaches } from "../../transfer/cache/kept-caches.ts";
 import type { OpenCaches } from "../../transfer/cache/open-caches.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
 import type { AcknowledgeTiming } from "./acknowledge.ts";
-import type { LiveMasks } from "./live-masks.ts";
 import type { ResolveSecrets, RunJobRequest } from "./request.ts";
+import type { LiveMasks } from "./trace/live-masks.ts";
 
 /** What handling jobs takes besides the jobs. */
 export interface HandleDeps {

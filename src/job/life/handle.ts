@@ -12,17 +12,17 @@ import { traceWishes } from "../plan/trace-wishes.ts";
 import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
+import { ageOf } from "./durable/found-age.ts";
 import type { KeptJob } from "./durable/keep.ts";
 import type { WholeLife } from "./durable/look.ts";
-import { ageOf } from "./found-age.ts";
 import { withoutWords } from "./life.ts";
-import { type MaskedLog, maskedLog } from "./masked-log.ts";
 import { conclude, concludeUnrun, refuse } from "./outcome/conclude.ts";
 import { jobKeyOf, storedJobOf } from "./outcome/report.ts";
 import type { FoundJob, HandledJob, HandleJob, MaskedJob, ReceivedJob } from "./received.ts";
 import type { FoundRun } from "./request.ts";
-import { endShipping, runShipped } from "./shipped.ts";
 import { joinSignals } from "./signals.ts";
+import { type MaskedLog, maskedLog } from "./trace/masked-log.ts";
+import { endShipping, runShipped } from "./trace/shipped.ts";
 
 /** How long a piece of trace under way may take once the runner itself is told to stop. */
 const LAST_PIECE_STOPPING_MS = 3000;

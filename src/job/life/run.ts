@@ -4,15 +4,15 @@ import { deadline, never, unlessAborted } from "../../time.ts";
 import { addUsage, type JobUsage, type Outcome } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { createLife, withoutWords } from "./life.ts";
-import { logUnexpected } from "./log-unexpected.ts";
 import { isUnexpected, outcomeOf } from "./outcome/outcome.ts";
 import { sayVerdict } from "./outcome/verdict.ts";
-import { greet, introduce, prepare, saidToBePrepared } from "./prepare.ts";
+import { greet, introduce, prepare, saidToBePrepared } from "./preparation/prepare.ts";
+import { withSecrets } from "./preparation/secrets.ts";
 import type { FoundRun, RunJobRequest } from "./request.ts";
-import { withSecrets } from "./secrets.ts";
 import { type Joined, joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
 import { offerTerminal } from "./terminal.ts";
+import { logUnexpected } from "./trace/log-unexpected.ts";
 import { asEnded, createStageClock, usageFields, usageLine, usageOf } from "./used.ts";
 
 export interface RanJob {

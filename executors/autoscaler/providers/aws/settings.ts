@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { z } from "zod";
-import { homeDirectory } from "../../../common/home.ts";
+import { homeDirectory } from "../../../common/places/home.ts";
 import type { AwsSettings } from "./aws.ts";
 
 const path = z

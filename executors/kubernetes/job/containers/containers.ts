@@ -2,7 +2,7 @@ import { ScriptFailure, SystemFailure } from "../../../../src/errors.ts";
 import type { Notes } from "../../../../src/executor/prepare.ts";
 import type { Argv, ShellName } from "../../../../src/shell.ts";
 import { all, never, unlessAborted } from "../../../../src/time.ts";
-import { refuseChosenRoot } from "../../../common/chosen-root.ts";
+import { refuseChosenRoot } from "../../../common/places/chosen-root.ts";
 import { probeTools, type RemoteCommands, type RemotePty, runToEnd } from "../../../remote/index.ts";
 import { ENTRYPOINT_FILE } from "../../pod/idle.ts";
 import type { Places } from "../../pod/places.ts";

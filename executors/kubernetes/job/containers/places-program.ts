@@ -1,4 +1,4 @@
-import { WALK } from "../../../common/walk-program.ts";
+import { WALK } from "../../../common/places/walk-program.ts";
 
 /**
  * Makes a job's directories and gives them to the user of its scripts. `$1`, `$2` uid and gid (-1: leave them), `$3` builds directory,

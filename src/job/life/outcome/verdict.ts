@@ -5,7 +5,7 @@ import { never, retry } from "../../../time.ts";
 import type { Trace } from "../../../trace/contract.ts";
 import { stampLines } from "../../../trace/stamp/stamper.ts";
 import type { Outcome } from "../../job.ts";
-import { logUnexpected } from "../log-unexpected.ts";
+import { logUnexpected } from "../trace/log-unexpected.ts";
 import { outcomeOf, verdictLine } from "./outcome.ts";
 
 /**

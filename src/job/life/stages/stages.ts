@@ -9,10 +9,10 @@ import { gitVariables } from "../../variables/git-variables.ts";
 import type { FoundStage } from "../durable/found.ts";
 import type { StoredPlan } from "../durable/stored-plan.ts";
 import type { Life } from "../life.ts";
-import { logUnexpected } from "../log-unexpected.ts";
 import { isUnexpected, jobStatus, outcomeOf } from "../outcome/outcome.ts";
 import type { RunJobRequest } from "../request.ts";
 import type { Joined } from "../signals.ts";
+import { logUnexpected } from "../trace/log-unexpected.ts";
 import { runStage, type StageContext, wasSaid } from "./run-stage.ts";
 import { decided, judge, mayRun, type Stopped, sentenceOn } from "./verdicts.ts";
 

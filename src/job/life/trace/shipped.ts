@@ -1,16 +1,16 @@
-import { describeError, Stop } from "../../errors.ts";
-import type { JobRecord, SentTrace } from "../../journal/contract.ts";
-import type { Log } from "../../log.ts";
-import { deadline, never } from "../../time.ts";
-import type { Trace } from "../../trace/contract.ts";
-import { type Shipper, shipTrace } from "../../trace/ship.ts";
-import { formatDuration } from "../plan/duration.ts";
-import type { HandleDeps } from "./deps.ts";
-import type { KeptJob } from "./durable/keep.ts";
-import type { MaskedJob } from "./received.ts";
-import type { FoundRun } from "./request.ts";
-import { type RanJob, runJob } from "./run.ts";
-import { joinSignals } from "./signals.ts";
+import { describeError, Stop } from "../../../errors.ts";
+import type { JobRecord, SentTrace } from "../../../journal/contract.ts";
+import type { Log } from "../../../log.ts";
+import { deadline, never } from "../../../time.ts";
+import type { Trace } from "../../../trace/contract.ts";
+import { type Shipper, shipTrace } from "../../../trace/ship.ts";
+import { formatDuration } from "../../plan/duration.ts";
+import type { HandleDeps } from "../deps.ts";
+import type { KeptJob } from "../durable/keep.ts";
+import type { MaskedJob } from "../received.ts";
+import type { FoundRun } from "../request.ts";
+import { type RanJob, runJob } from "../run.ts";
+import { joinSignals } from "../signals.ts";
 
 /** A job with room to run. */
 export type StartedJob = MaskedJob & {

@@ -1,4 +1,4 @@
-import { SystemFailure } from "../../src/errors.ts";
+import { SystemFailure } from "../../../src/errors.ts";
 import { cleanPath, contains } from "./posix-paths.ts";
 
 /** The directory that a job chose for its sources (`GIT_CLONE_PATH`) in a container, and whose it may be besides. */

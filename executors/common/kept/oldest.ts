@@ -1,4 +1,4 @@
-import type { KeepBudgets, KeptThing } from "../../src/executor/keeping.ts";
+import type { KeepBudgets, KeptThing } from "../../../src/executor/keeping.ts";
 
 /** One of the things that are kept, and what keeps it from being removed. */
 export interface Candidate extends KeptThing {

@@ -1,5 +1,5 @@
 import { statfs } from "node:fs/promises";
-import type { KeepBudgets } from "../../src/executor/keeping.ts";
+import type { KeepBudgets } from "../../../src/executor/keeping.ts";
 import { formatBytes } from "./oldest.ts";
 
 /** What is missing of the room that `free` asks for on the disk of a directory; `null`: nothing, or nobody can tell. */

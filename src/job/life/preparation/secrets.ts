@@ -1,8 +1,8 @@
-import type { Job, Variable } from "../job.ts";
-import { setUp } from "../plan/set-up.ts";
-import { MISSING_SWITCH } from "../plan/settings.ts";
-import { createSecretAmount } from "../variables/secret-amount.ts";
-import type { RunJobRequest } from "./request.ts";
+import type { Job, Variable } from "../../job.ts";
+import { setUp } from "../../plan/set-up.ts";
+import { MISSING_SWITCH } from "../../plan/settings.ts";
+import { createSecretAmount } from "../../variables/secret-amount.ts";
+import type { RunJobRequest } from "../request.ts";
 
 /** Hides texts in a job's trace, also where the runner's next process goes on with it: that hears of them first. */
 export function hideIn({ kept, trace }: Pick<RunJobRequest, "kept" | "trace">): (secrets: readonly string[]) => void {

@@ -1,4 +1,4 @@
-import type { Trust } from "../../src/job/job.ts";
+import type { Trust } from "../../../src/job/job.ts";
 
 /** Directories of a slot, one for each trust: `0`, `0-protected`, `0-fork`. Which slot is taken is the same for all of them. */
 export function slotName(slot: number | string, { level }: Pick<Trust, "level">): string {

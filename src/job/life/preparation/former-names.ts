@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { RunnerConfig } from "../../config/config.ts";
+import type { RunnerConfig } from "../../../config/config.ts";
 
 /**
  * What other runners of the family call whatever they keep for one slot of a project: GitLab Runner since it has system ids, the

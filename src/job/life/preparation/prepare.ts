@@ -1,14 +1,14 @@
-import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
-import type { Environment } from "../../executor/environment.ts";
-import type { Notes, PrepareRequest } from "../../executor/prepare.ts";
-import { deadline, retry } from "../../time.ts";
-import { formatDuration } from "../plan/duration.ts";
-import { chosenRoot, preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";
-import { projectPathOf } from "../sources/project-path.ts";
-import { trustOf } from "../sources/trust.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../../errors.ts";
+import type { Environment } from "../../../executor/environment.ts";
+import type { Notes, PrepareRequest } from "../../../executor/prepare.ts";
+import { deadline, retry } from "../../../time.ts";
+import { formatDuration } from "../../plan/duration.ts";
+import { chosenRoot, preparedVariables, setUp, variablesAt } from "../../plan/set-up.ts";
+import { projectPathOf } from "../../sources/project-path.ts";
+import { trustOf } from "../../sources/trust.ts";
+import type { Life } from "../life.ts";
+import type { RunJobRequest } from "../request.ts";
 import { formerNames } from "./former-names.ts";
-import type { Life } from "./life.ts";
-import type { RunJobRequest } from "./request.ts";
 import { hideIn } from "./secrets.ts";
 
 const PREPARE_ATTEMPTS = 3;

@@ -1,5 +1,5 @@
-import { describeError } from "../../errors.ts";
-import type { Log } from "../../log.ts";
+import { describeError } from "../../../errors.ts";
+import type { Log } from "../../../log.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 

@@ -1,5 +1,5 @@
 import { uptime } from "node:os";
-import type { FoundJob } from "./received.ts";
+import type { FoundJob } from "../received.ts";
 
 /** Milliseconds since a job of an earlier process came: by the machine's clock that no one can set, as far as that was noted. */
 export function ageOf({ leftover, life }: FoundJob): number {

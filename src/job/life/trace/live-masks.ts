@@ -1,4 +1,4 @@
-import type { Log } from "../../log.ts";
+import type { Log } from "../../../log.ts";
 import { maskedLog } from "./masked-log.ts";
 
 /** Masks of the jobs under way, for what is shared by them and writes to the runner's log: executors. */
