@@ -18,6 +18,7 @@ export default defineExecutor({
   ],
   shells: SHELLS,
   makesMachines: true,
+  canOutlive: "connection",
   check: ({ ssh }) => {
     const table = sshTable.safeParse(ssh);
     return table.success ? sshComplaint(table.data) : null;

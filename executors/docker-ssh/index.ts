@@ -16,6 +16,7 @@ export default defineExecutor({
     { name: "ssh", required: true, schema: sshTable },
   ],
   shells: SHELLS,
+  canOutlive: "connection",
   check: ({ ssh }) => {
     const table = sshTable.safeParse(ssh);
     return table.success ? sshComplaint(table.data) : null;

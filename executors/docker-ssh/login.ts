@@ -78,6 +78,25 @@ export async function mustRun(started: Started, signal: AbortSignal): Promise<vo
   );
 }
 
+/**
+ * Whoever cannot log in to a job's container any more does not try for long where that has ended.
+ * @throws {SystemFailure} that it has ended, or what was wrong with the login
+ */
+export async function failAsEnded(
+  { container }: Pick<Started, "container">,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<never> {
+  signal.throwIfAborted();
+  // An engine that does not answer says nothing of its containers.
+  const state = await container.state(signal).catch(() => undefined);
+  if (!(error instanceof SystemFailure) || state === undefined || state?.running === true) throw error;
+  throw new SystemFailure(
+    `The container of the image ${container.image} ${state === null ? "was removed" : `ended with status ${state.exitCode}`} in mid-job, and its sshd with it`,
+    { reason: "runner_external_dependency_failure", cause: error },
+  );
+}
+
 /** Shows what a container printed at last. @returns the end of a sentence that says so */
 async function showOutput({ container, notes }: Started, signal: AbortSignal): Promise<string> {
   const log = await container.log(signal).catch((error: unknown) => {

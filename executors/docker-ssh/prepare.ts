@@ -4,7 +4,7 @@ import type { Notes } from "../../src/executor/prepare.ts";
 import { type PrepareJobOptions, startOwnCommand } from "../docker/own-command.ts";
 import { connectSsh, jobOverSsh, type OverSshOptions, type SshTable, sshSettings } from "../ssh/over-ssh.ts";
 import { containerAddress } from "./address.ts";
-import { logInToContainer, mustRun } from "./login.ts";
+import { failAsEnded, logInToContainer, mustRun } from "./login.ts";
 
 /**
  * A container of the job's image, whose own command starts sshd; services and network as for `docker`; scripts and files over
@@ -43,7 +43,8 @@ export async function prepareSshJob(
     inContainer: true,
     without: (shell) => `The image ${container.image} has no ${shell}. Use another image`,
     connection: login.connection,
-    connect: (until) => connectSsh(login.settings, { log }, until),
+    connect: async (until) =>
+      await connectSsh(login.settings, { log }, until).catch((error: unknown) => failAsEnded(started, error, until)),
     ready: ({ commands }) => waitForServices(commands, signal),
     cleanUp: async () => {},
   };

@@ -161,7 +161,7 @@ export default defineExecutor({
   tables: [{ name: "docker", required: true, schema: checkedTable }],
   buildDirsAreApart: ({ docker }, buildsDir) => buildDirsAreApart(settingsOf(docker), buildsDir),
   shells: SHELLS,
-  canOutlive: true,
+  canOutlive: "runner",
   // Without a table, after a crash whose entry is gone from the configuration, the engine is where it is by default.
   create: ({ docker }, deps) => createDockerExecutor(settingsOf(docker), deps),
 });

@@ -101,7 +101,13 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
         if (!ephemeral) kept.used(id, runnerId, claim);
       },
       connection,
-      connect: (until) => reached.logIn(PATIENCE_MS, until),
+      connect: async (until) =>
+        await logIn(place, until).catch((error: unknown) => {
+          until.throwIfAborted();
+          if (!place.lost.aborted) throw error;
+          // What is gone is not tried again.
+          throw new SystemFailure(describeError(place.lost.reason), { cause: error });
+        }),
       begin: () => request.remember({ kind: "instance-job", ...left }),
       ready: async ({ tools }) => {
         if (tools.programs.has("git")) return;

@@ -16,6 +16,7 @@ export default defineExecutor({
   ],
   shells: SHELLS,
   makesMachines: true,
+  canOutlive: "connection",
   programs: programsOf,
   create: createInstanceExecutor,
 });

@@ -197,7 +197,7 @@ export default defineExecutor({
   tables: [{ name: "kubernetes", required: true, schema: checkedTable }],
   buildDirsAreApart: ({ kubernetes }, buildsDir) => buildDirsAreApart(settingsOf(kubernetes), buildsDir),
   shells: SHELLS,
-  canOutlive: true,
+  canOutlive: "runner",
   // Without a table, after a crash whose entry is gone from the configuration, the cluster is where it is by default.
   create: ({ kubernetes }, deps) => createKubernetesExecutor(settingsOf(kubernetes), deps),
 });

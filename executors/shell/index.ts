@@ -294,6 +294,7 @@ export default defineExecutor({
   ...words,
   tables: [],
   shells: SHELLS,
-  ...(process.platform === "linux" ? { canOutlive: outlivesRunner() ? ("unasked" as const) : (true as const) } : {}),
+  ...(process.platform === "linux" ? { canOutlive: "runner" } : {}),
+  ...(process.platform === "linux" && outlivesRunner() ? { outlivesUnasked: true } : {}),
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),
 });

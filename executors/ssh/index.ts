@@ -256,7 +256,7 @@ export default defineExecutor({
   ...words,
   tables: [{ name: "ssh", required: true, schema: sshTable }],
   shells: SHELLS,
-  canOutlive: true,
+  canOutlive: "runner",
   check: (tables) => {
     const table = sshTable.safeParse(tables.ssh);
     return table.success ? sshComplaint(table.data) : null;

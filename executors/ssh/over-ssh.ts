@@ -50,11 +50,16 @@ export async function adoptOverSsh(options: AdoptOverSshOptions, signal: AbortSi
   try {
     const copy = await resumeWorkingCopy({ ...place, link }, signal);
     const how = { ...(keepsFiles === undefined ? {} : { keepsFiles }), handle, cleanUp, location };
-    return { environment: createSshEnvironment({ ...copy, ...how }), close: () => link.close() };
+    return { environment: createSshEnvironment({ ...copy, ...how }), close: () => letGo(copy) };
   } catch (error) {
     link.close();
     throw error;
   }
+}
+
+function letGo({ lasting, link }: Pick<SshEnvironmentOptions, "lasting" | "link">): void {
+  lasting?.claim.close();
+  link.close();
 }
 
 /** A job over SSH. */
@@ -78,7 +83,8 @@ export async function jobOverSsh(options: OverSshOptions, signal: AbortSignal): 
       ...(keepsFiles === undefined ? {} : { keepsFiles }),
       ...(handle === undefined ? {} : { handle }),
     };
-    return { environment: createSshEnvironment({ ...copy, cleanUp, location, ...how }), close: () => link.close() };
+    const environment = createSshEnvironment({ ...copy, cleanUp, location, ...how });
+    return { environment, close: () => letGo(copy) };
   } catch (error) {
     link.close();
     throw error;

@@ -47,6 +47,7 @@ export function defineMachineExecutor<Table extends MachineTable>({
       { name: "ssh", required: true, schema: sshTable },
     ],
     shells: SHELLS,
+    canOutlive: "connection",
     check: ({ ssh }) => {
       const table = sshTable.safeParse(ssh);
       return table.success ? loginComplaint(table.data) : null;

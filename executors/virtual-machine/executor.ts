@@ -9,7 +9,7 @@ import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";
 import { jobOverSsh, type OverSshOptions, type SshTable, sshComplaint, sshSettings } from "../ssh/over-ssh.ts";
 import { type BaseChoice, chooseBase } from "./choose.ts";
-import type { Hypervisor } from "./hypervisor.ts";
+import type { Condition, Hypervisor, Machine } from "./hypervisor.ts";
 import { shortHash } from "./kept.ts";
 import { LEAVE_MS, type MachineOptions, type OpenMachine, openMachine } from "./machine.ts";
 import { createPlaces, within } from "./places.ts";
@@ -124,7 +124,17 @@ export function createMachineExecutor(
       location: LOCATION,
       without: (shell) => `The virtual machine "${base.name}" has no ${shell}. Install it there`,
       connection: login.connection,
-      connect: (until) => login.connect(until),
+      // What is off is not tried again: nobody answers at its address, and an attempt may take a minute.
+      connect: async (until) => {
+        await mustRun(opened);
+        try {
+          return await login.connect(until);
+        } catch (error) {
+          until.throwIfAborted();
+          await mustRun(opened);
+          throw error;
+        }
+      },
       ready: async ({ tools }) => {
         if (tools.programs.has("git")) return;
         notes.print(
@@ -171,9 +181,7 @@ export function createMachineExecutor(
 
   /** If the machine itself has gone, that is the cause, and the lost connection says little. */
   const withCondition = async (error: SystemFailure, { machine }: OpenMachine): Promise<SystemFailure> => {
-    const condition = await within(CONDITION_MS, "looking", (until) => hypervisor.condition(machine, until)).catch(
-      () => null,
-    );
+    const condition = await conditionOf(machine);
     if (condition === null || condition.is === "running") return error;
     const how = condition.is === "absent" ? "is not there any more" : `is ${condition.how}`;
     return new SystemFailure(
@@ -181,6 +189,17 @@ export function createMachineExecutor(
       { cause: error, retry: error.retry, reason: error.reason },
     );
   };
+
+  /** @throws {SystemFailure} it does not run any more */
+  const mustRun = async ({ machine }: OpenMachine): Promise<void> => {
+    const condition = await conditionOf(machine);
+    if (condition === null || condition.is === "running" || condition.is === "changing") return;
+    throw new SystemFailure("the connection to it is lost", { reason: "runner_external_dependency_failure" });
+  };
+
+  /** `null`: nobody can tell. */
+  const conditionOf = async (machine: Machine): Promise<Condition | null> =>
+    await within(CONDITION_MS, "looking", (until) => hypervisor.condition(machine, until)).catch(() => null);
 
   const outlook = createOutlook({
     ...LOOKS,

@@ -151,10 +151,12 @@ export interface ExecutorDefinition extends ExecutorWords {
    */
   buildDirsAreApart?(tables: Readonly<Record<string, unknown>>, buildsDir: string | undefined): boolean;
   /**
-   * Its scripts can be started so that they may outlive the runner: it reads `deps.entry.durable`. `unasked`: so it is where the
-   * configuration says nothing, too.
+   * What its scripts can be started to outlive: the connection to their host, or the runner as well. It reads `deps.entry.durable`.
+   * Absent: neither.
    */
-  readonly canOutlive?: true | "unasked";
+  readonly canOutlive?: "connection" | "runner";
+  /** They are started so where the configuration says nothing, too. */
+  readonly outlivesUnasked?: true;
   /** It makes machines: `deps.entry.machines` says whose they are. */
   readonly makesMachines?: true;
   /** Programs of this machine that it cannot do without. `key` is where the table names one; without, it is always that one. */

@@ -194,6 +194,15 @@ describe("executors", () => {
     expect(warnings.join()).toMatch(/durable.*has no effect with executor "docker"/);
   });
 
+  test("of what outlives its connection alone the runner keeps nothing", async () => {
+    const tables = '[runners.docker]\nimage="ruby"\n[runners.ssh]\nuser="root"\npassword="x"\n';
+    const text = `[[runners]]\nname="s"\nurl="http://h"\ntoken="t"\nexecutor="docker-ssh"\ndurable = true\n${tables}`;
+    const { runners, warnings } = await read(text, { catalog: executors });
+    expect(warnings.filter((one) => one.includes("durable"))).toEqual([]);
+    expect(runners).toMatchObject([{ durable: false }]);
+    expect(runners[0]).not.toHaveProperty("durableAsked");
+  });
+
   test.each([
     ["", 10_000],
     ['shutdown_timeout = "1h"\n', 10_000],

@@ -46,7 +46,8 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
       ...wordsOf("shell", foreignKeysOf("shell")),
       tables: [],
       shells: ["bash", "sh", "pwsh"],
-      canOutlive: "unasked",
+      canOutlive: "runner",
+      outlivesUnasked: true,
       create,
     }),
     docker: defineExecutor({

@@ -16,6 +16,7 @@ import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import { fileNameOf } from "../../src/workspace.ts";
 import { executorContract } from "../contract/executor.ts";
+import { cutSessions, throughCuts, WHOLE } from "../support/cuts.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
 import { connectTo, openDockerStand, standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
@@ -59,6 +60,40 @@ describe("docker-ssh executor", () => {
         because: "the last one left nothing",
       },
     ],
+  });
+
+  const durably = async () => {
+    const executor = stand().open({}, { durable: true });
+    const environment = await executor.prepare(sampleRequest(), new Sink(), never);
+    const [id = ""] = (await docker.listContainers()).flatMap(({ Id }) =>
+      environment.host.includes(Id.slice(0, 12)) ? Id : [],
+    );
+    return { executor, environment, container: docker.getContainer(id) };
+  };
+
+  test("with durable = true a lost connection ends no job", { timeout: TIMEOUT_MS }, async () => {
+    const { executor, environment, container } = await durably();
+    expect(environment.handle).toBeUndefined();
+    const { Pid } = (await container.inspect()).State;
+    const { cuts, code, text } = await throughCuts(environment, () => cutSessions(Pid));
+    expect(cuts).toBeGreaterThan(3);
+    expect([code, text]).toEqual([7, WHOLE]);
+    await environment.destroy(never);
+    await executor.close(never);
+    expect(await stand().leftovers()).toEqual([]);
+  });
+
+  test("with durable = true a container that ends in mid-job is named at once", { timeout: TIMEOUT_MS }, async () => {
+    const { executor, environment, container } = await durably();
+    const output = new Sink();
+    const running = runOps(environment, source("echo begun; sleep 600"), { output });
+    running.catch(() => {});
+    await output.until(/begun/);
+    await container.kill();
+    await expect(running).rejects.toThrow(/^The container of the image \S+ ended with status 137 in mid-job/);
+    await environment.destroy(never);
+    await executor.close(never);
+    expect(await stand().leftovers()).toEqual([]);
   });
 
   test("a container that shares this machine's network is refused, and nothing is made", async () => {

@@ -7,18 +7,21 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "v
 import { autoscalerTable } from "../../executors/autoscaler/index.ts";
 import instance from "../../executors/instance/index.ts";
 import { SystemFailure } from "../../src/errors.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
 import type { Environment } from "../../src/executor/environment.ts";
 import type { Executor } from "../../src/executor/executor.ts";
 import type { PrepareRequest, Reservation } from "../../src/executor/prepare.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import { type CloudStand, openCloudStand } from "../support/cloud/stand.ts";
+import { cutSessions, throughCuts, WHOLE } from "../support/cuts.ts";
 import { executorDeps } from "../support/executor-deps.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isAlive } from "../support/processes.ts";
 import { sshdMissing } from "../support/sshd.ts";
 
 const missing = sshdMissing();
+const withDurable = (deps: ExecutorDeps): ExecutorDeps => ({ ...deps, entry: { ...deps.entry, durable: true } });
 type Table = Readonly<Record<string, unknown>>;
 
 describe("jobs on instances", { timeout: 60_000 }, () => {
@@ -59,9 +62,10 @@ describe("jobs on instances", { timeout: 60_000 }, () => {
     const machines = { runnerId, shortTokens: [runnerId], limit: Number.POSITIVE_INFINITY };
     return executorDeps(dir, { log, keepDir: join(dir, "keep"), killGraceMs: 1000, machines });
   };
-  const open = (table?: Table): Executor => instance.create(tablesOf(table), depsOf());
-  const opened = (table?: Table): Executor => {
-    const executor = open(table);
+  const open = (table?: Table, durable = false): Executor =>
+    instance.create(tablesOf(table), durable ? withDurable(depsOf()) : depsOf());
+  const opened = (table?: Table, durable = false): Executor => {
+    const executor = open(table, durable);
     onTestFinished(() => executor.close(never));
     return executor;
   };
@@ -191,6 +195,27 @@ describe("jobs on instances", { timeout: 60_000 }, () => {
     expect(second.host).not.toContain(id);
     await second.destroy(never);
     await next[Symbol.asyncDispose]();
+  });
+
+  test("with durable = true a lost connection ends no job, and an instance that is gone ends it at once", async () => {
+    const executor = opened({}, true);
+    const reservation = await reserved(executor);
+    const environment = await job(executor, on(reservation));
+    expect(environment.handle).toBeUndefined();
+    const [id = ""] = cloud.instances();
+    const { sshd } = cloud.hostOf(id);
+    const { cuts, code, text } = await throughCuts(environment, () => cutSessions(sshd.pid));
+    expect(cuts).toBeGreaterThan(3);
+    expect([code, text]).toEqual([7, WHOLE]);
+    const output = new Sink();
+    const failed = environment
+      .run(scriptOf(environment, source("echo so far; sleep 600")), output, never)
+      .catch((error: unknown) => error);
+    await output.until(/so far\n/);
+    await cloud.lose(id);
+    expect(String(await failed)).toContain(`The instance ${id} is gone`);
+    await environment.destroy(never);
+    await reservation[Symbol.asyncDispose]();
   });
 
   test("after a crash its instances have the next jobs, with their count of jobs, and what a dead job left is removed", async () => {

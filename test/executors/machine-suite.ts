@@ -8,6 +8,7 @@ import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor/environment.ts";
 import type { Executor } from "../../src/executor/executor.ts";
 import { never } from "../../src/time.ts";
+import { cutSessions, throughCuts, WHOLE } from "../support/cuts.ts";
 import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
 import { sampleJob } from "../support/job.ts";
 import type { Hypervisor } from "../support/machines/machines.ts";
@@ -258,16 +259,29 @@ export function machineSuite(verbs: Verbs): void {
       expect(stand.copies()).toEqual([]);
     });
 
-    test("a machine that goes off in mid-job is what the failure says", async () => {
-      const environment = await jobIn(opened());
-      const output = new Sink();
-      const running = runOps(environment, source("echo ready; sleep 600"), { output });
-      running.catch(() => {});
-      await output.until(/^ready$/m);
-      stand.unplug(stand.running()[0] ?? "");
-      await expect(running).rejects.toThrow(/^The virtual machine "Debian .*" is \w+, in mid-job/);
+    test("with durable = true a lost connection ends no job", { timeout: 120_000 }, async () => {
+      const environment = await jobIn(opened({}, { durable: true }));
+      const pid = readFileSync(join(stand.pathOf(stand.running()[0] ?? ""), "run/pid"), "utf8");
+      const { cuts, code, text } = await throughCuts(environment, () => cutSessions(Number(pid)));
+      expect(cuts).toBeGreaterThan(3);
+      expect([code, text]).toEqual([7, WHOLE]);
       await environment.destroy(never);
+      expect(stand.running()).toEqual([]);
     });
+
+    test.each([false, true])(
+      "a machine that goes off in mid-job is what the failure says (durable: %s)",
+      async (durable) => {
+        const environment = await jobIn(opened({}, { durable }));
+        const output = new Sink();
+        const running = runOps(environment, source("echo ready; sleep 600"), { output });
+        running.catch(() => {});
+        await output.until(/^ready$/m);
+        stand.unplug(stand.running()[0] ?? "");
+        await expect(running).rejects.toThrow(/^The virtual machine "Debian .*" is \w+, in mid-job/);
+        await environment.destroy(never);
+      },
+    );
 
     test("a program that lies or prints garbage fails the job with a sentence", async () => {
       stand.fault(verbs.look, "garbage");

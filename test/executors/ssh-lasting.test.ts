@@ -5,6 +5,7 @@ import type { Environment, Script } from "../../src/executor/environment.ts";
 import type { Executor } from "../../src/executor/executor.ts";
 import type { Note } from "../../src/executor/prepare.ts";
 import { never } from "../../src/time.ts";
+import { cutSessions, throughCuts, WHOLE } from "../support/cuts.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isRoot, type SshdOptions, sshdMissing } from "../support/sshd.ts";
 import { toolDirectory } from "./remote/local.ts";
@@ -27,16 +28,7 @@ async function begin(options: SshdOptions & { lease?: number; table?: object } =
   return { executor, request, environment };
 }
 
-/** Ends whatever of sshd serves a connection, as a broken line does; programs that it started are not touched. */
-function cut(): void {
-  for (const pid of stand.sshd.sessions()) {
-    try {
-      if (readFileSync(`/proc/${pid}/comm`, "utf8").startsWith("sshd")) process.kill(pid, "SIGKILL");
-    } catch {
-      // It has ended by itself.
-    }
-  }
-}
+const cut = (): void => cutSessions(stand.sshd.pid);
 
 /** One that nobody has waited for yet does not. */
 const runs = (pid: string): boolean => {
@@ -60,27 +52,10 @@ describe.skipIf(missing !== null)(`a durable job over ssh${missing === null ? ""
     timeout: 120_000,
   }, async () => {
     const { environment, executor } = await begin();
-    const lines = 4000;
-    const output = new Sink();
-    const running = runOps(
-      environment,
-      source(`for i in $(seq 1 ${lines}); do echo "line $i of it"; [ $((i % 20)) -ne 0 ] || sleep 0.02; done; exit 7`),
-      { output },
-    );
-    let cuts = 0;
-    let waiting = 300;
-    output.on("grown", () => {
-      // Something has come over each connection before it is cut.
-      if (output.text.length < waiting) return;
-      waiting = output.text.length + 3000;
-      cuts++;
-      cut();
-    });
-    const { code, text } = await running;
-    output.removeAllListeners("grown");
+    const { cuts, code, text } = await throughCuts(environment, cut);
     expect(cuts).toBeGreaterThan(3);
     expect(code).toBe(7);
-    expect(text).toBe(Array.from({ length: lines }, (_, index) => `line ${index + 1} of it\n`).join(""));
+    expect(text).toBe(WHOLE);
     const next = await runOps(environment, source("echo and the next"));
     expect(next).toMatchObject({ code: 0, text: "and the next\n" });
     await environment.destroy(never);

@@ -240,7 +240,7 @@ function table(): { pid: number; parent: number; user: string }[] {
 }
 
 /** Only sshd's own processes and their descendants. */
-function descendants(root: number): number[] {
+export function descendants(root: number): number[] {
   const all = table();
   const found: number[] = [];
   for (let todo = [root]; todo.length > 0; ) {

@@ -129,12 +129,13 @@ export async function readEntry(
     JSON.stringify([canonicalText(lasting), url.href, token, id, files, around.certsDir, around.globalFingerprint]),
   );
   const asked = settings.durable ?? around.durable;
+  const outlivesRunner = definition.canOutlive === "runner";
   const entryDeps = Object.freeze({
     buildsDir: settings.builds_dir || undefined,
     shell: settings.shell,
     killLeftovers: settings.kill_leftovers,
     killGraceMs: around.killGraceMs,
-    ...(definition.canOutlive !== undefined && (asked ?? definition.canOutlive === "unasked")
+    ...(definition.canOutlive !== undefined && (asked ?? definition.outlivesUnasked === true)
       ? { durable: true, resumeTimeoutMs: settings.resume_timeout }
       : {}),
     ...(definition.makesMachines === true
@@ -185,8 +186,8 @@ export async function readEntry(
       uploadTimeoutMs: settings.artifact.upload_timeout,
       answerTimeoutMs: settings.artifact.response_header_timeout,
     },
-    durable: entryDeps.durable === true,
-    ...(asked === true ? { durableAsked: true } : {}),
+    durable: entryDeps.durable === true && outlivesRunner,
+    ...(asked === true && outlivesRunner ? { durableAsked: true } : {}),
     written: canonicalText(entry.data),
     queuingLimits,
     featureFlags: readFeatureFlags(settings.feature_flags),
