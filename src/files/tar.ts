@@ -1,4 +1,5 @@
 import type { ScriptFailure } from "../errors.ts";
+import { createTurns } from "../time.ts";
 import { type FileName, fileNameText, withoutTrailingSlashes } from "../workspace.ts";
 import { type ByteReader, createByteReader } from "./byte-reader.ts";
 import {
@@ -128,6 +129,8 @@ export async function* readTar(
   { joined = false }: { readonly joined?: boolean } = {},
 ): AsyncGenerator<TarItem> {
   const reader = createByteReader(stream);
+  // What is there already comes without a turn of the event loop, and whoever reads would hear of no stop.
+  const turn = createTurns();
   let pax: Readonly<Record<string, string>> = {};
   let globals: Readonly<Record<string, string>> = {};
   let longName: string | undefined;
@@ -199,11 +202,14 @@ export async function* readTar(
       target: kind === "symlink" || kind === "hard link" ? target : nameOf(""),
       body: { some, take, now },
     };
-    while (left > 0) await some(left);
+    while (left > 0) {
+      await some(left);
+      await turn();
+    }
     const padding = tarPadding(contentSize);
     const filler = reader.now(padding) ?? (await reader.take(padding));
     if (filler.length < padding) throw cut();
   }
   // The rest after the end is read, so that the writer can end.
-  while ((await reader.some(1024 * 1024)).length > 0);
+  while ((await reader.some(1024 * 1024)).length > 0) await turn();
 }

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
+import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, Stop } from "../../src/errors.ts";
 import { tarHeader } from "../../src/files/tar.ts";
@@ -95,7 +96,11 @@ describe("jobs in pods at their limits", () => {
     } as const;
     async function* endless(): AsyncGenerator<Buffer> {
       yield tarHeader({ ...content, target: fileNameOf("") });
-      for (;;) yield Buffer.alloc(64 * 1024);
+      // It arrives slowly enough to be stopped in time by whoever is busy.
+      for (;;) {
+        await wait(2);
+        yield Buffer.alloc(64 * 1024);
+      }
     }
     const limits = { bytes: 2e9, entries: 1000, freeBytes: 0 };
     const unpacking = workspace.unpack(Readable.from(endless(), { objectMode: false }), limits, stop.signal);

@@ -3,9 +3,11 @@ import { expandBraces } from "../../executors/common/files/braces.ts";
 import { createGathering, createNameCount, type FoundFile } from "../../executors/common/files/found.ts";
 import { selectFiles } from "../../executors/common/files/select-files.ts";
 import { sortedNames } from "../../executors/common/files/sort.ts";
+import { readTar, tarEnd, tarHeader } from "../../src/files/tar.ts";
 import { never } from "../../src/time.ts";
 import { secretForms } from "../../src/trace/mask/disguises.ts";
 import { compilePatterns } from "../../src/trace/mask/patterns.ts";
+import { fileName } from "../../src/workspace.ts";
 
 /**
  * The longest time that `work` kept the event loop busy, in ms of this process's own time, because other processes may
@@ -93,3 +95,29 @@ test.each([
   expect(await longestTurnMs(() => (found = expandBraces(pattern)))).toBeLessThan(500);
   expect(found).toEqual(texts);
 });
+
+test.each(["in the body of an entry", "after its end"])(
+  "bytes of an archive %s are read in turns",
+  {
+    timeout: 60_000,
+  },
+  async (where) => {
+    const size = where === "after its end" ? 0 : 8e9;
+    const end = performance.now() + 2000;
+    async function* archive(): AsyncGenerator<Buffer> {
+      yield tarHeader({ name: fileName("x"), kind: "file", size, mode: 0o644, mtimeSeconds: 0, target: fileName("") });
+      if (size === 0) yield tarEnd;
+      const piece = Buffer.alloc(1024);
+      while (performance.now() < end) yield piece;
+    }
+    const longest = await longestTurnMs(async () => {
+      const read = async (): Promise<void> => {
+        for await (const item of readTar(archive())) void item;
+      };
+      // The entry is longer than what comes of it.
+      if (size > 0) await expect(read()).rejects.toThrow(/in the middle of x/);
+      else await read();
+    });
+    expect(longest).toBeLessThan(500);
+  },
+);
