@@ -2,13 +2,14 @@ import { execFile } from "node:child_process";
 import { userInfo } from "node:os";
 import { promisify } from "node:util";
 
-/**
- * Runs a script of bash that builds or fetches a part for the tests where it is missing, and prints where it is. It has the
- * account's own home, not that of own-home.ts: caches and settings of npm, pip and Go are there.
- */
+/** For what builds parts of the tests: the account's own home, not that of own-home.ts. Caches and settings of npm, pip and Go are there. */
+export function ownEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, HOME: userInfo().homedir };
+}
+
+/** Runs a script of bash that builds or fetches a part for the tests where it is missing, and prints where it is. */
 export async function builtBy(script: string): Promise<string> {
-  const env = { ...process.env, HOME: userInfo().homedir };
-  const { stdout } = await promisify(execFile)("bash", [script], { env });
+  const { stdout } = await promisify(execFile)("bash", [script], { env: ownEnvironment() });
   return stdout.trim();
 }
 

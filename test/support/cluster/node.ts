@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { ownEnvironment } from "../built.ts";
 
 const script = join(import.meta.dirname, "cluster.sh");
 
@@ -28,7 +29,7 @@ function stateOf(number: number): string {
 export function nodeAt(number: number): Node {
   const state = stateOf(number);
   const run: Node["run"] = (...args) =>
-    outputOf("bash", [script, ...args], { ...process.env, ALLOY_TEST_CLUSTER: String(number) });
+    outputOf("bash", [script, ...args], { ...ownEnvironment(), ALLOY_TEST_CLUSTER: String(number) });
   return {
     number,
     state,
