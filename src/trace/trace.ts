@@ -152,9 +152,10 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     const unixSeconds = Math.floor(Date.now() / 1000);
     inTurn(() => {
       if (leaving !== undefined) return;
-      store.line(sectionMarker(edge, name, unixSeconds), false);
+      const marker = sectionMarker(edge, name, unixSeconds);
       // With times a script's first line is not the marker's any more, and a section has no name without one.
-      if (options.stamps && edge === "start") store.line(runnerLine(sectionHeading(name), "notice"), false);
+      const named = options.stamps === true && edge === "start";
+      store.line(named ? Buffer.concat([marker, runnerLine(sectionHeading(name), "notice")]) : marker, false);
       positions?.look();
     });
   }

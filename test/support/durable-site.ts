@@ -7,7 +7,7 @@ import { openSite, type Site, type SiteOptions } from "./site.ts";
 
 /** What a trace says of each time that another process has taken its job over. */
 export const AWAY =
-  /[^\n]*The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again[^\n]*\n/g;
+  /(?<=^|\n|\r\x1b\[0K)(?:(?!\r\x1b\[0K)[^\n])*The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again[^\n]*\n/g;
 
 /** A site whose jobs are durable, with a key of its own, as `/run` of a container may lie on a disk. It ends with the test. */
 export async function openDurableSite({ global = "", entry = "", ...options }: SiteOptions): Promise<Site> {
@@ -29,11 +29,15 @@ export async function crash({ runner }: Site): Promise<void> {
   await runner.exit;
 }
 
-/** A trace without what differs from run to run. */
+/** What is said of a process that was killed for want of memory, be it of another test. */
+const MEMORY_NOTE = /[^\n]*Out of memory: the kernel killed a process on this machine[^\n]*\n/g;
+
+/** A trace without what differs from run to run: a line that is said between two marks of sections begins anew. */
 export function steady(trace: string): string {
   return trace
     .replace(AWAY, "")
-    .replace(/section_(start|end):\d+:/g, "section_$1:0:")
+    .replace(MEMORY_NOTE, "")
+    .replace(/section_(start|end):\d+:(\w+\r\x1b\[0K)\n?/g, "section_$1:0:$2\n")
     .replace(/(Used|Took) .*/g, "used");
 }
 

@@ -27,8 +27,8 @@ export interface FoundProgress {
   readonly greeted: boolean;
   /** The section of the trace that was begun and not ended. */
   readonly openSection: string | null;
-  /** What the runner itself said in the trace last. */
-  readonly lastSaid: string;
+  /** What the runner itself has said in the trace. */
+  readonly lines: readonly string[];
   /** How long it was at each of its steps so far, the last one included: `null` is the making of its environment. */
   readonly spent: readonly { readonly stage: number | null; readonly ms: number }[];
   /** What its scripts have used that have ended. */
@@ -96,7 +96,7 @@ export function progressOf({ entries, checkpoint, tails }: WholeLife, now: numbe
     finished: of("finished").at(-1)?.outcome ?? null,
     greeted: of("own").length > 0,
     openSection: openSectionOf(ownLines(entries)),
-    lastSaid: ownLines(entries).at(-1) ?? "",
+    lines: ownLines(entries),
     spent: steps.map(({ stage, at }, index) => ({ stage, ms: ms((steps[index + 1]?.at ?? now) - at) })),
     used: of("exit").reduce<JobUsage>((sum, { used = {} }) => addUsage(sum, used), {}),
     awayMs: ms(now - checkpoint.uptimeSeconds),

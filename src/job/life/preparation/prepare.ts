@@ -8,6 +8,7 @@ import { projectPathOf } from "../../sources/project-path.ts";
 import { trustOf } from "../../sources/trust.ts";
 import type { Life } from "../life.ts";
 import type { RunJobRequest } from "../request.ts";
+import { sayingOnce } from "../stages/said.ts";
 import { formerNames } from "./former-names.ts";
 import { hideIn } from "./secrets.ts";
 
@@ -88,7 +89,8 @@ export async function prepare(
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
   const make = async (): Promise<Environment> => {
-    if (begun === 0) trace.print(`Using ${executor.title} executor...`);
+    const { print } = sayingOnce(trace, request.found?.progress);
+    print(`Using ${executor.title} executor...`);
     const wanted: PrepareRequest = {
       job,
       jobKey,
@@ -113,14 +115,14 @@ export async function prepare(
       ...(request.kept?.whole === true ? {} : { endsWithRunner: true as const }),
       remember,
     };
-    const notes: Notes = { print: trace.print, stream: trace.output, services: trace.services };
+    const notes: Notes = { print, stream: trace.output, services: trace.services };
     const environment = await retry(
       {
         attempts: PREPARE_ATTEMPTS - failed,
         firstMs: preparePauseMs,
         maxMs: preparePauseMs,
         onRetry: (error, attempt) =>
-          trace.print(
+          print(
             `Preparation failed (try ${attempt + failed} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`,
             "warning",
           ),
@@ -132,7 +134,7 @@ export async function prepare(
       clock.signal,
     );
     request.kept?.note({ kind: "prepared", handle: environment.handle ?? null });
-    trace.print(runningOn(environment));
+    print(runningOn(environment));
     await trace.flush();
     return environment;
   };
@@ -142,9 +144,8 @@ export async function prepare(
 /** What an earlier process did not come to say of a place that it had made. */
 export async function saidToBePrepared({ trace, found }: RunJobRequest, environment: Environment): Promise<void> {
   if (found?.progress.openSection !== SECTION) return;
-  const sentence = runningOn(environment);
   const say = async (): Promise<void> => {
-    if (!found.progress.lastSaid.includes(sentence)) trace.print(sentence);
+    sayingOnce(trace, found.progress).print(runningOn(environment));
     await trace.flush();
   };
   await trace.section(SECTION, say, "open");

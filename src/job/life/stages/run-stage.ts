@@ -17,6 +17,7 @@ import { lateHandOver } from "../signals.ts";
 import { openOutput, type Ran } from "./output.ts";
 import { createProof } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
+import { sayingOnce, wasSaid } from "./said.ts";
 import { checkScriptSize } from "./script-size.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
@@ -88,7 +89,7 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
 }
 
 async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
-  const { job, trace, log, environment, transfers, attemptPauseMs } = context;
+  const { job, trace, log, environment, transfers, attemptPauseMs, found } = context;
   using late = lateHandOver(signal, LAST_MOVE_MS);
   const { workspace, formerCache } = environment;
   const around = {
@@ -96,7 +97,7 @@ async function move({ transfer }: TransferStage, context: StageContext, signal: 
     job,
     files: workspace,
     ...(formerCache === undefined ? {} : { formerCache }),
-    trace,
+    trace: sayingOnce(trace, found),
     log,
     retryPauseMs: attemptPauseMs / 2,
   };
@@ -106,11 +107,6 @@ async function move({ transfer }: TransferStage, context: StageContext, signal: 
     await trace.flush();
   }
   late.signal.throwIfAborted();
-}
-
-/** Whether an earlier process has said so in this stage, before it could note what came of it. */
-export function wasSaid(beginning: string, found: FoundStage | undefined): boolean {
-  return found?.lines.some((line) => line.includes(beginning)) === true;
 }
 
 /** `scripts`: those of this try that an earlier process has begun, in order. */

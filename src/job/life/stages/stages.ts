@@ -13,7 +13,8 @@ import { isUnexpected, jobStatus, outcomeOf } from "../outcome/outcome.ts";
 import type { RunJobRequest } from "../request.ts";
 import type { Joined } from "../signals.ts";
 import { logUnexpected } from "../trace/log-unexpected.ts";
-import { runStage, type StageContext, wasSaid } from "./run-stage.ts";
+import { runStage, type StageContext } from "./run-stage.ts";
+import { wasSaid } from "./said.ts";
 import { decided, judge, mayRun, type Stopped, sentenceOn } from "./verdicts.ts";
 
 export interface Signals {
