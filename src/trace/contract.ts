@@ -1,6 +1,9 @@
 import type { Writable } from "node:stream";
 import type { Tone } from "../shell.ts";
 
+/** Fold markers that are there: the first one, with its heading where it has one or without, or both. */
+export type SectionMarks = "begun" | "open" | "closed";
+
 /** A job's output on its way out. Secrets are gone and the limit is kept before a byte reaches the spool. */
 export interface Trace {
   /** Script output. Back-pressure comes from the spool, never from the network. Never ended by its writers. */
@@ -24,7 +27,7 @@ export interface Trace {
   /** The same where the line that is being written has ended: it tells nothing of what is printed meanwhile. */
   aside(text: string, tone?: Tone): void;
   /** Fold markers around `body`, if the coordinator knows them. `left`: those that an earlier process has put there. */
-  section<T>(name: string, body: () => Promise<T>, left?: "open" | "closed"): Promise<T>;
+  section<T>(name: string, body: () => Promise<T>, left?: SectionMarks): Promise<T>;
   /** Everything written so far is spooled, also what the mask held back. Called where a stage ends. */
   flush(): Promise<void>;
   /** Bytes `[from, from + maxBytes)`, fewer at the end; in `into`, where it is given and large enough. */

@@ -152,10 +152,17 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     const unixSeconds = Math.floor(Date.now() / 1000);
     inTurn(() => {
       if (leaving !== undefined) return;
-      const marker = sectionMarker(edge, name, unixSeconds);
-      // With times a script's first line is not the marker's any more, and a section has no name without one.
-      const named = options.stamps === true && edge === "start";
-      store.line(named ? Buffer.concat([marker, runnerLine(sectionHeading(name), "notice")]) : marker, false);
+      store.line(sectionMarker(edge, name, unixSeconds), false);
+      positions?.look();
+    });
+  }
+
+  /** With times a script's first line is not the marker's any more, and a section has no name without one. */
+  function head(name: string): void {
+    if (options.stamps !== true) return;
+    inTurn(() => {
+      if (leaving !== undefined) return;
+      store.line(runnerLine(sectionHeading(name), "notice"), false);
       positions?.look();
     });
   }
@@ -222,6 +229,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     async section(name, body, left) {
       if (!options.sections) return body();
       if (left === undefined) mark("start", name);
+      if (left === undefined || left === "begun") head(name);
       try {
         return await body();
       } finally {

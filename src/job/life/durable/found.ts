@@ -1,6 +1,7 @@
 import type { Note } from "../../../executor/prepare.ts";
 import type { FoundCheckpoint } from "../../../journal/live/checkpoint.ts";
 import type { LifeEntry } from "../../../journal/live/life.ts";
+import type { SectionMarks } from "../../../trace/contract.ts";
 import { addUsage, type JobUsage, type Outcome } from "../../job.ts";
 import type { StageVerdict } from "../stages/verdicts.ts";
 import type { WholeLife } from "./look.ts";
@@ -26,7 +27,7 @@ export interface FoundProgress {
   /** The trace has its first lines. */
   readonly greeted: boolean;
   /** The section of the trace that was begun and not ended. */
-  readonly openSection: string | null;
+  readonly openSection: { readonly name: string; readonly marks: SectionMarks } | null;
   /** What the runner itself has said in the trace. */
   readonly lines: readonly string[];
   /** How long it was at each of its steps so far, the last one included: `null` is the making of its environment. */
@@ -139,9 +140,19 @@ function stageFrom(
   };
 }
 
-function openSectionOf(lines: readonly string[]): string | null {
+function openSectionOf(lines: readonly string[]): FoundProgress["openSection"] {
   const last = lines.findLast((line) => /section_(?:start|end):/.test(line)) ?? "";
-  return /section_start:\d+:([a-z0-9_]+)/.exec(last)?.[1] ?? null;
+  const name = /section_start:\d+:([a-z0-9_]+)/.exec(last)?.[1];
+  return name === undefined ? null : { name, marks: last === lines.at(-1) ? "begun" : "open" };
+}
+
+/** Marks of this section that an earlier process has put into the trace. */
+export function marksLeft(
+  found: { readonly progress: FoundProgress } | undefined,
+  name: string,
+): SectionMarks | undefined {
+  const open = found?.progress.openSection;
+  return open?.name === name ? open.marks : undefined;
 }
 
 function ownLines(entries: readonly LifeEntry[]): string[] {

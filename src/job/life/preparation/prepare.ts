@@ -6,6 +6,7 @@ import { formatDuration } from "../../plan/duration.ts";
 import { chosenRoot, preparedVariables, setUp, variablesAt } from "../../plan/set-up.ts";
 import { projectPathOf } from "../../sources/project-path.ts";
 import { trustOf } from "../../sources/trust.ts";
+import { marksLeft } from "../durable/found.ts";
 import type { Life } from "../life.ts";
 import type { RunJobRequest } from "../request.ts";
 import { sayingOnce } from "../stages/said.ts";
@@ -85,7 +86,6 @@ export async function prepare(
   const begun = request.found?.progress.preparations ?? 0;
   // A try that ended with its process did not fail: it is made again.
   const failed = Math.max(0, begun - 1);
-  const left = request.found?.progress.openSection === SECTION ? "open" : undefined;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
   const make = async (): Promise<Environment> => {
@@ -138,17 +138,18 @@ export async function prepare(
     await trace.flush();
     return environment;
   };
-  return await trace.section(SECTION, make, left);
+  return await trace.section(SECTION, make, marksLeft(request.found, SECTION));
 }
 
 /** What an earlier process did not come to say of a place that it had made. */
 export async function saidToBePrepared({ trace, found }: RunJobRequest, environment: Environment): Promise<void> {
-  if (found?.progress.openSection !== SECTION) return;
+  const left = marksLeft(found, SECTION);
+  if (left === undefined) return;
   const say = async (): Promise<void> => {
-    sayingOnce(trace, found.progress).print(runningOn(environment));
+    sayingOnce(trace, found?.progress).print(runningOn(environment));
     await trace.flush();
   };
-  await trace.section(SECTION, say, "open");
+  await trace.section(SECTION, say, left);
 }
 
 function runningOn({ host }: Environment): string {

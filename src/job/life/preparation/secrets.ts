@@ -2,7 +2,9 @@ import type { Job, Variable } from "../../job.ts";
 import { setUp } from "../../plan/set-up.ts";
 import { MISSING_SWITCH } from "../../plan/settings.ts";
 import { createSecretAmount } from "../../variables/secret-amount.ts";
+import { marksLeft } from "../durable/found.ts";
 import type { RunJobRequest } from "../request.ts";
+import { sayingOnce } from "../stages/said.ts";
 
 /** Hides texts in a job's trace, also where the runner's next process goes on with it: that hears of them first. */
 export function hideIn({ kept, trace }: Pick<RunJobRequest, "kept" | "trace">): (secrets: readonly string[]) => void {
@@ -29,9 +31,9 @@ export async function withSecrets(
   if (known !== undefined) return { ...request, job: withVariables(job, known) };
   const { variables, settings } = setUp(request, null);
   onStart();
-  const left = request.found?.progress.openSection === "resolve_secrets" ? "open" : undefined;
   const resolve = async (): Promise<Variable[]> => {
-    trace.print("Resolving secrets");
+    const { print } = sayingOnce(trace, request.found?.progress);
+    print("Resolving secrets");
     return await resolveSecrets(
       {
         secrets,
@@ -41,13 +43,13 @@ export async function withSecrets(
         hide: hideIn(request),
         mustExist: runner.featureFlags[MISSING_SWITCH] ?? settings.secrets.mustExist,
         attempts: settings.secrets.attempts,
-        print: trace.print,
+        print,
         ...(secretsPauseMs === undefined ? {} : { attemptPauseMs: secretsPauseMs }),
       },
       signal,
     );
   };
-  const own = await trace.section("resolve_secrets", resolve, left);
+  const own = await trace.section("resolve_secrets", resolve, marksLeft(request.found, "resolve_secrets"));
   request.kept?.variables(own);
   return { ...request, job: withVariables(job, own) };
 }

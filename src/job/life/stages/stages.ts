@@ -1,5 +1,6 @@
 import { handsOver, Stop } from "../../../errors.ts";
 import type { Environment } from "../../../executor/environment.ts";
+import type { SectionMarks } from "../../../trace/contract.ts";
 import type { Outcome } from "../../job.ts";
 import { planJob } from "../../plan/plan.ts";
 import { setUp } from "../../plan/set-up.ts";
@@ -127,9 +128,10 @@ async function pass(
 }
 
 /** Marks of the stage's section that an earlier process has put into the trace. */
-function marksOf(found: FoundStage | undefined): "open" | "closed" | undefined {
+function marksOf(found: FoundStage | undefined): SectionMarks | undefined {
   if (wasSaid("section_end:", found)) return "closed";
-  return wasSaid("section_start:", found) ? "open" : undefined;
+  if (!wasSaid("section_start:", found)) return undefined;
+  return found?.lines.at(-1)?.includes("section_start:") === true ? "begun" : "open";
 }
 
 function stoppedBy({ job, end }: Signals): Stopped {
