@@ -394,7 +394,7 @@ export function executorContract(
     });
 
     it("stopping ends all of it: what ignores SIGTERM, has its own session, is stopped, or holds the output", async () => {
-      const environment = await fresh({ killGraceMs: 300 });
+      const environment = await fresh({ killGraceMs: 1000 });
       const output = new Sink();
       const stop = new AbortController();
       const ended = runOps(

@@ -82,6 +82,8 @@ export function serve(
       const onAbort = (): void => reject(either.reason);
       either.addEventListener("abort", onAbort, { once: true });
       const done = (error: Error | undefined, channel: ClientChannel | undefined): void => {
+        // The library says of a line that has just ended, be it in one direction, no more than that it is not connected.
+        if (error !== undefined && !line.writable) lose("the host hung up");
         either.removeEventListener("abort", onAbort);
         if (either.aborted) {
           channel?.on("error", () => {});
@@ -118,8 +120,6 @@ export function serve(
       );
     } catch (error) {
       signal.throwIfAborted();
-      // The library says of a line that has just ended no more than that it is not connected.
-      if (line.destroyed) lose("the host hung up");
       gone.signal.throwIfAborted();
       return error instanceof Error ? error : new Error(String(error));
     }
