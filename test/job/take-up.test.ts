@@ -8,6 +8,7 @@ import type { LeftoverJob } from "../../src/journal/contract.ts";
 import type { LifeEntry } from "../../src/journal/live/life.ts";
 import { startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { never } from "../../src/time.ts";
+import { runnerLine } from "../../src/trace/lines.ts";
 import { Sink, sampleRequest } from "../support/executor-kit.ts";
 import { openHandling } from "./handling.ts";
 import { recordingLog } from "./stand.ts";
@@ -91,7 +92,7 @@ test("whose place was made, but not said to be, has its section of the trace end
   const began = ["Running with\n", "section_start:1:prepare_executor\r\x1b[0K\n"];
   const ends = /section_end:\d+:prepare_executor/g;
   const sentence = `Running on ${hostname()}...`;
-  for (const said of [began, [...began, `${sentence}\n`]]) {
+  for (const said of [began, [...began, runnerLine(sentence, "plain").toString()]]) {
     const own = said.map((text, n): LifeEntry => ({ kind: "own", at: said.slice(0, n).join("").length, text }));
     const { job, outcome } = await takenUp((now, handle) => [
       ...[limit(now), ...own.slice(0, 2), preparing(1, now)],

@@ -140,7 +140,8 @@ function stageFrom(
   };
 }
 
-function openSectionOf(lines: readonly string[]): FoundProgress["openSection"] {
+/** The section that was begun last in these lines, where it was not ended. */
+export function openSectionOf(lines: readonly string[]): FoundProgress["openSection"] {
   const last = lines.findLast((line) => /section_(?:start|end):/.test(line)) ?? "";
   const name = /section_start:\d+:([a-z0-9_]+)/.exec(last)?.[1];
   return name === undefined ? null : { name, marks: last === lines.at(-1) ? "begun" : "open" };

@@ -7,7 +7,7 @@ import { setUp } from "../../plan/set-up.ts";
 import type { Stage } from "../../plan/stage.ts";
 import { findWriters, type Writers } from "../../plan/writers.ts";
 import { gitVariables } from "../../variables/git-variables.ts";
-import type { FoundStage } from "../durable/found.ts";
+import { type FoundStage, openSectionOf } from "../durable/found.ts";
 import type { StoredPlan } from "../durable/stored-plan.ts";
 import type { Life } from "../life.ts";
 import { isUnexpected, jobStatus, outcomeOf } from "../outcome/outcome.ts";
@@ -130,8 +130,7 @@ async function pass(
 /** Marks of the stage's section that an earlier process has put into the trace. */
 function marksOf(found: FoundStage | undefined): SectionMarks | undefined {
   if (wasSaid("section_end:", found)) return "closed";
-  if (!wasSaid("section_start:", found)) return undefined;
-  return found?.lines.at(-1)?.includes("section_start:") === true ? "begun" : "open";
+  return openSectionOf(found?.lines ?? [])?.marks;
 }
 
 function stoppedBy({ job, end }: Signals): Stopped {
